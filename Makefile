@@ -1,0 +1,153 @@
+# Bulkhead's one Makefile.
+#
+#   make run      install what is missing, build, serve on port 4222 (ARGS="-p 4333" passes options on)
+#   make check    install what is missing, build, run every test but the long ones; the last line has the sums
+#   make soak     the long tests; make fuzz: the fuzzers, FUZZ_SECONDS each
+#   make install  DESTDIR and prefix as usual
+#   make deps     only install what is missing
+#   make SAN=address,undefined check   the same under sanitizers (SAN=thread: the ring code only)
+#   make CC=clang check
+#
+# Everything is built in $(B): objects mirror the tree, the executables lie side by side and find one another there.
+
+.DEFAULT_GOAL := all
+SAN    ?=
+prefix ?= /usr/local
+comma  := ,
+empty  :=
+space  := $(empty) $(empty)
+B      ?= build$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(findstring clang,$(CC)),-clang)
+FUZZ_SECONDS ?= 600
+CHECK_FUZZ_SECONDS ?= 5
+
+VERSION := 0.1.0
+PKGS    := libsodium jansson libprotobuf-c libseccomp
+libexecdir = $(prefix)/libexec/bulkhead
+CPPFLAGS += -I. -I$(B)/gen -D_GNU_SOURCE -DBULKHEAD_VERSION='"$(VERSION)"' -DLIBEXECDIR='"$(libexecdir)"'
+WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Wwrite-strings
+HARDEN  := -fstack-protector-strong -fstack-clash-protection -fPIE -fcf-protection
+FORTIFY := -D_FORTIFY_SOURCE=2
+OPT     ?= -O2
+CFLAGS  += -std=gnu17 -g $(OPT) $(WARN) $(HARDEN) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -DBULKHEAD_SANITIZED,$(FORTIFY))
+LDFLAGS += -pie -Wl,-z,relro,-z,now,-z,noexecstack $(if $(SAN),-fsanitize=$(SAN))
+CFLAGS  += $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -pthread
+
+# A folder is a library of all its sources but the mains; an executable is one main and the libraries below it.
+LOWER   := ipc shm nats base
+DAEMONS := supervisor frontend router authd
+MAINS   := supervisor/main.c supervisor/logd_main.c frontend/main.c router/main.c authd/main.c
+PROTO   := $(wildcard ipc/*.proto)
+GEN     := $(PROTO:%.proto=$(B)/gen/%.pb-c.c)
+lib_src  = $(filter-out $(MAINS),$(wildcard $(1)/*.c))
+lib_obj  = $(patsubst %.c,$(B)/obj/%.o,$(call lib_src,$(1)))
+LIBS    := $(foreach d,$(DAEMONS) $(LOWER),$(B)/lib$(d).a)
+LOWLIBS := $(foreach d,$(LOWER),$(B)/lib$(d).a)
+BINS    := $(B)/bulkhead $(B)/bulkhead-logd $(B)/bulkhead-frontend $(B)/bulkhead-router $(B)/bulkhead-authd
+
+all: $(BINS)
+
+$(B)/bulkhead:          $(B)/obj/supervisor/main.o $(B)/libsupervisor.a $(LOWLIBS)
+$(B)/bulkhead-logd:     $(B)/obj/supervisor/logd_main.o $(B)/libsupervisor.a $(LOWLIBS)
+$(B)/bulkhead-frontend: $(B)/obj/frontend/main.o $(B)/libfrontend.a $(LOWLIBS)
+$(B)/bulkhead-router:   $(B)/obj/router/main.o $(B)/librouter.a $(LOWLIBS)
+$(B)/bulkhead-authd:    $(B)/obj/authd/main.o $(B)/libauthd.a $(LOWLIBS)
+$(BINS):
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+define library
+$(B)/lib$(1).a: $(call lib_obj,$(1)) $(if $(filter ipc,$(1)),$(GEN:$(B)/gen/%.c=$(B)/obj/gen/%.o))
+	@rm -f $$@
+	$(AR) rcs $$@ $$^
+endef
+$(foreach d,$(DAEMONS) $(LOWER),$(eval $(call library,$(d))))
+
+# The one object that knows where things are installed is made again when that changes.
+$(B)/obj/supervisor/spawn.o: $(B)/libexecdir
+$(B)/libexecdir: FORCE
+	@mkdir -p $(@D)
+	@echo '$(libexecdir)' | cmp -s - $@ || echo '$(libexecdir)' > $@
+
+$(B)/obj/%.o: %.c | $(GEN)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+$(B)/obj/gen/%.o: $(B)/gen/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+$(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h: %.proto
+	@mkdir -p $(B)/gen
+	protoc-c --c_out=$(B)/gen $<
+
+# tests/unit mirrors the tree: shm/ring.c has tests/unit/shm/ring_test.c, one Check program each. Message types that only
+# tests use lie beside them.
+UNIT_SRC   := $(wildcard tests/unit/$(if $(filter thread,$(SAN)),shm,*)/*_test.c)
+UNIT       := $(UNIT_SRC:%.c=$(B)/%)
+TEST_PROTO := $(wildcard tests/unit/*/*.proto)
+TEST_GEN   := $(TEST_PROTO:%.proto=$(B)/gen/%.pb-c.c)
+TEST_OBJ   := $(TEST_GEN:$(B)/gen/%.c=$(B)/obj/gen/%.o)
+CHECK_LIBS = $(shell pkg-config --libs check)
+.SECONDARY: $(TEST_GEN) $(TEST_OBJ)
+$(B)/tests/unit/%: tests/unit/%.c $(LIBS) $(TEST_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(TEST_OBJ) -Wl,--start-group $(LIBS) -Wl,--end-group $(CHECK_LIBS) $(LDLIBS)
+
+unit: $(UNIT)
+	tests/run-unit $(UNIT)
+
+# Fuzz targets need clang's libFuzzer, whatever $(CC) is; each has a committed corpus, tests/fuzz/corpus/NAME for NAME_fuzz.c.
+FUZZ_SRC  := $(wildcard tests/fuzz/*_fuzz.c)
+FUZZ      := $(FUZZ_SRC:tests/fuzz/%.c=$(B)/fuzz/%)
+FUZZ_OBJ  := $(foreach d,$(DAEMONS) $(LOWER),$(patsubst %.c,$(B)/fuzz/obj/%.o,$(call lib_src,$(d)))) \
+             $(patsubst $(B)/gen/%.c,$(B)/fuzz/obj/gen/%.o,$(GEN) $(TEST_GEN))
+FUZZ_FLAGS = $(CPPFLAGS) -std=gnu17 -g -O1 $(shell pkg-config --cflags $(PKGS)) -fsanitize=address,undefined -fno-sanitize-recover=undefined -DBULKHEAD_SANITIZED
+.SECONDARY: $(FUZZ_OBJ)
+$(B)/fuzz/obj/gen/%.o: $(B)/gen/%.c
+	@mkdir -p $(@D)
+	clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
+$(B)/fuzz/obj/%.o: %.c | $(GEN) $(TEST_GEN)
+	@mkdir -p $(@D)
+	clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
+$(B)/fuzz/lib.a: $(FUZZ_OBJ)
+	@rm -f $@
+	$(AR) rcs $@ $^
+$(B)/fuzz/%: tests/fuzz/%.c $(B)/fuzz/lib.a
+	@mkdir -p $(@D)
+	clang $(FUZZ_FLAGS) -fsanitize=fuzzer -MMD -MP -o $@ $< $(B)/fuzz/lib.a $(LDLIBS)
+
+fuzz: $(FUZZ)
+	tests/run-fuzz $(FUZZ_SECONDS) $(FUZZ)
+
+# What may be missing is installed before a second make looks for it.
+deps:
+	@packaging/deps
+
+run: deps
+	@$(MAKE) --no-print-directory all
+	$(B)/bulkhead $(ARGS)
+
+# ThreadSanitizer does not understand memory that two processes share: there only the unit tests of shm say something. The
+# fuzzers bring their own sanitizers.
+CHECK_STEPS = unit="tests/run-unit $(UNIT)" \
+	$(if $(filter thread,$(SAN)),,system="tests/system/run") \
+	$(if $(SAN),,fuzz="tests/run-fuzz $(CHECK_FUZZ_SECONDS) $(FUZZ)")
+check: deps
+	@$(MAKE) --no-print-directory check-built
+check-built: $(if $(filter thread,$(SAN)),,$(BINS)) $(UNIT) $(if $(SAN),,$(FUZZ))
+	@BULKHEAD_BUILD=$(B) CC="$(CC)" TEST_SLOWNESS=$(if $(SAN),10,1) tests/run-steps $(CHECK_STEPS)
+
+soak: deps
+	@$(MAKE) --no-print-directory all $(FUZZ)
+	@BULKHEAD_BUILD=$(B) BULKHEAD_SOAK=1 tests/run-steps system="tests/system/run" fuzz="tests/run-fuzz $(FUZZ_SECONDS) $(FUZZ)"
+
+install: all
+	install -d $(DESTDIR)$(prefix)/sbin $(DESTDIR)$(libexecdir) $(DESTDIR)$(prefix)/share/doc/bulkhead
+	install -m 755 $(B)/bulkhead $(DESTDIR)$(prefix)/sbin
+	install -m 755 $(filter-out $(B)/bulkhead,$(BINS)) $(DESTDIR)$(libexecdir)
+	install -m 644 README.md $(wildcard docs/*.md) $(DESTDIR)$(prefix)/share/doc/bulkhead
+
+clean:
+	rm -rf $(B)
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+.PHONY: all unit fuzz deps run check check-built soak install clean FORCE

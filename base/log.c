@@ -1,0 +1,67 @@
+/* One write per line, never a wait. */
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool debug_on, trace_on;
+static uint64_t dropped_count;
+
+void log_set(bool debug, bool trace) {
+    debug_on = debug;
+    trace_on = trace;
+}
+
+bool log_debugs(void) {
+    return debug_on;
+}
+
+bool log_traces(void) {
+    return trace_on;
+}
+
+uint64_t log_dropped(void) {
+    return dropped_count;
+}
+
+/* Copies text into out with control bytes as \xHH; returns the length, at most cap. */
+static size_t escape(char *out, size_t cap, const char *text) {
+    size_t n = 0;
+    for (const unsigned char *p = (const unsigned char *)text; *p && n + 4 < cap; p++) {
+        if (*p < 0x20 || *p == 0x7f)
+            n += (size_t)snprintf(out + n, 5, "\\x%02x", *p);
+        else
+            out[n++] = (char)*p;
+    }
+    return n;
+}
+
+static void write_line(enum log_level level, const char *format, va_list args) {
+    char text[LOG_LINE_MAX], line[LOG_LINE_MAX];
+    vsnprintf(text, sizeof text, format, args);
+    line[0] = (char)level;
+    size_t n = 1 + escape(line + 1, sizeof line - 2, text);
+    line[n++] = '\n';
+    if (write(2, line, n) < 0)
+        dropped_count++;
+}
+
+void log_line(enum log_level level, const char *format, ...) {
+    if ((level == LOG_DEBUG && !debug_on) || (level == LOG_TRACE && !trace_on))
+        return;
+    va_list args;
+    va_start(args, format);
+    write_line(level, format, args);
+    va_end(args);
+}
+
+_Noreturn void log_die(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    write_line(LOG_FATAL, format, args);
+    va_end(args);
+    exit(1);
+}

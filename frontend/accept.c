@@ -1,0 +1,167 @@
+/* New connections: a place, a connection id, INFO.
+ *
+ * max_connections counts over all frontends, so places are leased from the supervisor, in blocks while there are many and one
+ * by one near the bound. A connection that finds no place in hand gets its INFO at once and waits for the verdict. The cid
+ * comes from blocks of the supervisor's, asked for ahead.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "frontend/frontend.h"
+#include "ipc/note.h"
+#include "nats/errors.h"
+#include "nats/info.h"
+
+enum { ACCEPT_AT_ONCE = 64, PLACES_KEPT = 256 };
+
+static void want_places(struct frontend *f) {
+    if (f->places_asked == 0 && note_send(f->control.fd, NOTE_WANT_PLACES, 1, 0) == ERR_OK)
+        f->places_asked = 1;
+}
+
+static bool next_cid(struct frontend *f, uint64_t *cid) {
+    if (f->cid_next == f->cid_end) {
+        f->cid_next = f->cid_then;
+        f->cid_end = f->cid_then_end;
+        f->cid_then = f->cid_then_end = 0;
+    }
+    if (f->cid_then == f->cid_then_end && !f->cids_asked)
+        f->cids_asked = note_send(f->control.fd, NOTE_WANT_CIDS, 0, 0) == ERR_OK;
+    if (f->cid_next == f->cid_end)
+        return false;
+    *cid = f->cid_next++;
+    return true;
+}
+
+static void take_peer(struct client *c, const struct sockaddr_storage *from) {
+    if (from->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *a = (const void *)from;
+        c->peer = a->sin6_addr;
+        c->peer_port = ntohs(a->sin6_port);
+        return;
+    }
+    const struct sockaddr_in *a = (const void *)from;
+    memcpy(c->peer.s6_addr, (const uint8_t[12]){[10] = 0xff, [11] = 0xff}, 12);
+    memcpy(&c->peer.s6_addr[12], &a->sin_addr, 4);
+    c->peer_port = ntohs(a->sin_port);
+}
+
+static void send_info(struct frontend *f, struct client *c) {
+    char ip[INET6_ADDRSTRLEN], line[2048];
+    bool v4 = IN6_IS_ADDR_V4MAPPED(&c->peer);
+    inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? (const void *)&c->peer.s6_addr[12] : &c->peer, ip, sizeof ip);
+    struct info info = {
+        .server_id = view_text(f->settings.server_id),
+        .server_name = view_text(f->settings.server_name),
+        .host = view_text(f->settings.host),
+        .port = f->settings.port,
+        .headers = true,
+        .max_payload = f->settings.max_payload,
+        .client_id = c->cid,
+        .client_ip = view_text(ip),
+        .cluster = view_text(f->settings.cluster),
+    };
+    size_t n = info_format(line, sizeof line, &info);
+    check(n > 0);
+    out_bytes(f, c, line, (uint32_t)n);
+    out_flush(f, c);
+}
+
+static void refuse(struct frontend *f, struct client *c) {
+    client_log(c, LOG_ERROR, NATS_ERR_MAX_CONNECTIONS);
+    client_error(f, c, NATS_ERR_MAX_CONNECTIONS, "Maximum Connections Exceeded");
+    c->write_due_ms = f->now_ms + LINGER_MS;
+    timer_update(f, c);
+}
+
+static void begin(struct frontend *f, int fd, const struct sockaddr_storage *from) {
+    int on = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    struct client *c = client_new(f, fd);
+    if (!c || !next_cid(f, &c->cid)) {
+        log_error("No memory or no connection id for a new connection: it is closed");
+        if (c)
+            client_close(f, c, "Out Of Memory");
+        else
+            close(fd);
+        return;
+    }
+    take_peer(c, from);
+    counter_add(f->counters, COUNTER_CONNS_TOTAL, 1);
+    client_log(c, LOG_DEBUG, "Client connection created");
+    if (f->places > 0) {
+        f->places--;
+        c->flags |= CLIENT_PLACE;
+    } else {
+        c->flags |= CLIENT_WANTS_PLACE;
+        check(vector_add(&f->placeless, c));
+    }
+    if (f->places < PLACES_KEPT / 8)
+        want_places(f);
+    ping_restart(f, c, false);
+    send_info(f, c);
+}
+
+void accept_some(struct frontend *f) {
+    for (int i = 0; i < ACCEPT_AT_ONCE; i++) {
+        struct sockaddr_storage from;
+        socklen_t len = sizeof from;
+        if (f->cid_next == f->cid_end && f->cid_then == f->cid_then_end)
+            return; /* the listener's queue waits until the supervisor has sent ids */
+        int fd = accept4(f->listener, (struct sockaddr *)&from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE)
+                log_error("No descriptor for a new connection: it waits in the listener's queue");
+            return;
+        }
+        begin(f, fd, &from);
+    }
+}
+
+/* Gives the places in hand to connections that wait for one. */
+static void serve_placeless(struct frontend *f) {
+    while (f->placeless.count > 0 && f->places > 0) {
+        struct client *c = f->placeless.at[--f->placeless.count];
+        c->flags &= ~(uint32_t)CLIENT_WANTS_PLACE;
+        if (c->state == CLIENT_GONE)
+            continue;
+        f->places--;
+        c->flags |= CLIENT_PLACE;
+        client_wake(f, c);
+    }
+}
+
+void accept_places(struct frontend *f, uint32_t count) {
+    f->places_asked = 0;
+    f->places += count;
+    serve_placeless(f);
+    while (count == 0 && f->placeless.count > 0) {
+        struct client *c = f->placeless.at[--f->placeless.count];
+        c->flags &= ~(uint32_t)CLIENT_WANTS_PLACE;
+        if (c->state != CLIENT_GONE)
+            refuse(f, c);
+    }
+    if (f->placeless.count > 0)
+        want_places(f);
+}
+
+void accept_recall(struct frontend *f) {
+    if (note_send(f->control.fd, NOTE_PLACES_BACK, f->places, 0) == ERR_OK)
+        f->places = 0;
+}
+
+void accept_place_back(struct frontend *f, struct client *c) {
+    if (!(c->flags & CLIENT_PLACE))
+        return;
+    c->flags &= ~(uint32_t)CLIENT_PLACE;
+    f->places++;
+    serve_placeless(f);
+    if (f->places > PLACES_KEPT && note_send(f->control.fd, NOTE_PLACES_BACK, PLACES_KEPT / 2, 0) == ERR_OK)
+        f->places -= PLACES_KEPT / 2;
+}

@@ -1,0 +1,158 @@
+/* What the supervisor says: settings, the link, ids and places, a new authd, a new router, the end. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "frontend/frontend.h"
+#include "ipc/control.pb-c.h"
+#include "ipc/note.h"
+#include "shm/memfd.h"
+
+enum { STATE_NEW = 0, STATE_SET, STATE_LINKED, STATE_GOING };
+#define IN_NEW    (1u << STATE_NEW)
+#define IN_SET    (1u << STATE_SET)
+#define IN_LINKED (1u << STATE_LINKED)
+#define IN_GOING  (1u << STATE_GOING)
+
+static enum err on_settings(struct channel *c, void *owner, const void *message, const int *fds) {
+    struct frontend *f = owner;
+    void *counters;
+    enum err e = settings_take(&f->settings, message);
+    if (e == ERR_OK)
+        e = memfd_map(&counters, fds[0], sizeof(struct counters), 1);
+    close(fds[0]);
+    if (e != ERR_OK)
+        return e;
+    f->counters = counters;
+    f->limits = (struct parse_limits){f->settings.max_control_line, f->settings.max_payload};
+    f->gate_bytes = f->settings.max_pending / 2 < GATE_BYTES ? f->settings.max_pending / 2 : GATE_BYTES;
+    log_set(f->settings.debug, f->settings.trace);
+    c->state = STATE_SET;
+    return ERR_OK;
+}
+
+/* Descriptors in the order of the message Link (ipc/control.proto); all but the bells are closed once mapped. */
+static enum err on_link(struct channel *c, void *owner, const void *message, const int *fds) {
+    struct frontend *f = owner;
+    const Bulkhead__Link *m = message;
+    enum err e = ring_map(&f->ingress_map, fds[0], fds[1], true);
+    if (e == ERR_OK)
+        e = ring_map(&f->egress_map, fds[2], fds[3], false);
+    if (e == ERR_OK)
+        e = ring_map(&f->replay_map, fds[4], fds[5], true);
+    for (int i = 0; i < 6; i++)
+        close(fds[i]);
+    f->bell_out = fds[6];
+    f->bell_in = fds[7];
+    if (e == ERR_OK)
+        e = ring_writer_open(&f->ingress, &f->ingress_map);
+    if (e == ERR_OK)
+        e = ring_reader_open(&f->egress, &f->egress_map);
+    if (e == ERR_OK)
+        e = ring_writer_open(&f->replay, &f->replay_map);
+    if (e != ERR_OK)
+        return e;
+    f->link = m->link;
+    f->incarnation = m->incarnation;
+    f->have_link = true;
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &f->bell_in};
+    if (epoll_ctl(f->epoll, EPOLL_CTL_ADD, f->bell_in, &event) != 0)
+        return ERR_SYSTEM;
+    c->state = STATE_LINKED;
+    return note_send(c->fd, NOTE_MAPPED, m->link, m->incarnation);
+}
+
+static enum err on_peer(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)c;
+    const Bulkhead__Peer *m = message;
+    if (m->role == BULKHEAD__ROLE__ROLE_AUTHD)
+        return login_open(owner, fds[0]);
+    close(fds[0]);
+    return ERR_STATE;
+}
+
+static enum err on_listener(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)c, (void)message;
+    struct frontend *f = owner;
+    if (f->listener >= 0) {
+        close(fds[0]);
+        return ERR_STATE;
+    }
+    f->listener = fds[0];
+    return ERR_OK;
+}
+
+static enum err on_cids(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)c, (void)fds;
+    struct frontend *f = owner;
+    const Bulkhead__Cids *m = message;
+    f->cids_asked = false;
+    f->cid_then = m->first;
+    f->cid_then_end = m->first + m->count;
+    return ERR_OK;
+}
+
+static enum err on_places(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)c, (void)fds;
+    accept_places(owner, ((const Bulkhead__Places *)message)->count);
+    return ERR_OK;
+}
+
+static enum err on_recall(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)c, (void)message, (void)fds;
+    accept_recall(owner);
+    return ERR_OK;
+}
+
+static enum err on_go(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)message, (void)fds;
+    struct frontend *f = owner;
+    f->go = true;
+    c->state = STATE_GOING;
+    return ERR_OK;
+}
+
+static enum err on_replay(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)c, (void)fds;
+    replay_begin(owner, ((const Bulkhead__Replay *)message)->epoch);
+    return ERR_OK;
+}
+
+static enum err on_stop(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)c, (void)message, (void)fds;
+    ((struct frontend *)owner)->stopping = true;
+    return ERR_OK;
+}
+
+static const struct channel_rule rules[] = {
+    {MESSAGE_SETTINGS, 1, IN_NEW, 4096, &bulkhead__settings__descriptor, on_settings},
+    {MESSAGE_LINK, 8, IN_SET, 64, &bulkhead__link__descriptor, on_link},
+    {MESSAGE_PEER, 1, IN_LINKED | IN_GOING, 64, &bulkhead__peer__descriptor, on_peer},
+    {MESSAGE_LISTENER, 1, IN_LINKED, 64, &bulkhead__listener__descriptor, on_listener},
+    {MESSAGE_CIDS, 0, IN_LINKED | IN_GOING, 64, &bulkhead__cids__descriptor, on_cids},
+    {MESSAGE_PLACES, 0, IN_LINKED | IN_GOING, 64, &bulkhead__places__descriptor, on_places},
+    {MESSAGE_RECALL, 0, IN_LINKED | IN_GOING, 64, &bulkhead__recall__descriptor, on_recall},
+    {MESSAGE_GO, 0, IN_LINKED, 64, &bulkhead__go__descriptor, on_go},
+    {MESSAGE_REPLAY, 0, IN_GOING, 64, &bulkhead__replay__descriptor, on_replay},
+    {MESSAGE_STOP, 0, IN_NEW | IN_SET | IN_LINKED | IN_GOING, 64, &bulkhead__stop__descriptor, on_stop},
+};
+
+enum err control_open(struct frontend *f) {
+    enum err e = channel_open(&f->control, CONTROL_FD, "supervisor", rules, sizeof rules / sizeof *rules, f, 1);
+    if (e != ERR_OK)
+        return e;
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &f->control};
+    return epoll_ctl(f->epoll, EPOLL_CTL_ADD, f->control.fd, &event) == 0 ? ERR_OK : ERR_SYSTEM;
+}
+
+void control_events(struct frontend *f) {
+    enum err e = channel_receive(&f->control, 64);
+    if (e == ERR_END)
+        exit(0); /* the supervisor has gone, and the family with it */
+    if (e != ERR_OK)
+        log_die("The supervisor's conversation broke: %s", err_text(e));
+}

@@ -1,0 +1,349 @@
+/* The router's records to protocol lines.
+ *
+ * The order matters: `consumed` of the ingress ring is loaded first, then `produced` of the egress ring, then the egress ring
+ * is drained to it. Since the router stores every produced before any consumed, whatever a consumed record caused is among
+ * what was drained; so fences up to that consumed may pass.
+ *
+ * The router's memory is looked at with the same care as it looks at ours: names are copied before they are checked, and a
+ * byte that could end a line is never written. A record that no sound router sends ends this process.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "frontend/frontend.h"
+#include "nats/errors.h"
+#include "nats/quote.h"
+#include "nats/subject.h"
+
+/* The message being delivered. */
+struct delivery {
+    struct view subject;
+    const uint8_t *payload;
+    uint32_t payload_len, header_len;
+    bool uncounted;
+    struct blob *blob;    /* the payload, if it is shared */
+    bool shares;          /* more than one target and large */
+    char plain[RECORD_TEXT_MAX + 32]; /* "[reply ]size\r\n" for those without headers */
+    char headed[RECORD_TEXT_MAX + 48];
+    uint32_t plain_len, headed_len;
+};
+
+static struct delivery delivery; /* large, and one at a time */
+
+_Noreturn static void unsound(const char *what) {
+    log_die("The router sent what it cannot send: %s; this frontend starts anew", what);
+}
+
+static uint32_t put_number(char *to, uint32_t n) {
+    char digits[10];
+    uint32_t len = 0;
+    do
+        digits[len++] = (char)('0' + n % 10);
+    while (n /= 10);
+    for (uint32_t i = 0; i < len; i++)
+        to[i] = digits[len - 1 - i];
+    return len;
+}
+
+static inline char *copy_text(char *to, const char *from, size_t len) {
+    if (likely(len <= 32)) {
+        while (len >= 8) {
+            memcpy(to, from, 8);
+            to += 8, from += 8, len -= 8;
+        }
+        while (len-- > 0)
+            *to++ = *from++;
+        return to;
+    }
+    memcpy(to, from, len);
+    return to + len;
+}
+
+/* The end of a message line: what does not depend on the target. */
+static uint32_t line_tail(char *to, struct view reply, uint32_t header_len, uint32_t size) {
+    char *at = to;
+    if (reply.len > 0) {
+        at = copy_text(at, reply.at, reply.len);
+        *at++ = ' ';
+    }
+    if (header_len > 0) {
+        at += put_number(at, header_len);
+        *at++ = ' ';
+    }
+    at += put_number(at, size);
+    *at++ = '\r';
+    *at++ = '\n';
+    return (uint32_t)(at - to);
+}
+
+static void delivery_begin(struct frontend *f, const struct record *rec, const struct record_parts *parts,
+                           const uint8_t *at) {
+    struct delivery *d = &delivery;
+    memcpy(f->names, at + parts->subject, (size_t)rec->subject_len + rec->reply_len);
+    struct view subject = view_of((const char *)f->names, rec->subject_len);
+    struct view reply = view_of((const char *)f->names + rec->subject_len, rec->reply_len);
+    if (unlikely(rec->subject_len == 0 || !subject_is_clean(subject) || !subject_is_clean(reply)))
+        unsound("a name that could end a line");
+    d->subject = subject;
+    d->payload = at + parts->payload;
+    d->payload_len = rec->payload_len;
+    d->header_len = rec->aux;
+    d->uncounted = rec->flags & RECORD_UNCOUNTED;
+    d->blob = NULL;
+    d->shares = rec->payload_len >= SHARED_BYTES && (rec->target_count > 1 || (rec->flags & RECORD_MORE));
+    d->plain_len = line_tail(d->plain, reply, 0, rec->payload_len - rec->aux);
+    d->headed_len = rec->aux > 0 ? line_tail(d->headed, reply, rec->aux, rec->payload_len) : 0;
+}
+
+static void delivery_end(void) {
+    if (delivery.blob)
+        blob_drop(delivery.blob);
+    delivery.blob = NULL;
+}
+
+/* The payload, when it does not go into the same stretch as the line. */
+static void put_payload(struct frontend *f, struct client *c, uint32_t from) {
+    struct delivery *d = &delivery;
+    if (d->shares && !d->blob)
+        d->blob = blob_make(d->payload, d->payload_len);
+    if (d->blob)
+        out_blob(f, c, d->blob, from, d->payload_len - from);
+    else
+        out_bytes(f, c, d->payload + from, d->payload_len - from);
+    if (c->state != CLIENT_GONE)
+        out_bytes(f, c, "\r\n", 2);
+}
+
+/* One message to one subscription. */
+static void deliver(struct frontend *f, struct client *c, const struct fsub *s) {
+    struct delivery *d = &delivery;
+    bool headed = d->header_len > 0 && (c->options & RECORD_HEADERS);
+    uint32_t from = headed ? 0 : d->header_len; /* a header block is cut for those who do not understand it */
+    const char *tail = headed ? d->headed : d->plain;
+    uint32_t tail_len = headed ? d->headed_len : d->plain_len;
+    uint32_t line_len = 7 + (uint32_t)d->subject.len + s->sid_len + tail_len;
+    uint32_t body = d->payload_len - from;
+    bool together = body <= 4096;
+    char *begin = out_room(f, c, line_len + (together ? body + 2 : 0)), *to = begin;
+    if (unlikely(!begin))
+        return;
+    if (headed)
+        *to++ = 'H';
+    memcpy(to, "MSG ", 4);
+    to = copy_text(to + 4, d->subject.at, d->subject.len);
+    *to++ = ' ';
+    to = copy_text(to, s->text, s->sid_len);
+    *to++ = ' ';
+    to = copy_text(to, tail, tail_len);
+    if (likely(together)) {
+        to = copy_text(to, (const char *)d->payload + from, body);
+        *to++ = '\r';
+        *to++ = '\n';
+        out_put(f, c, (uint32_t)(to - begin));
+    } else {
+        out_put(f, c, (uint32_t)(to - begin));
+        if (c->state != CLIENT_GONE)
+            put_payload(f, c, from);
+    }
+    c->activity_ms = f->now_ms;
+}
+
+static void deliver_all(struct frontend *f, const struct record *rec, const struct record_parts *parts,
+                        const uint8_t *at) {
+    for (uint32_t i = 0; i < rec->target_count; i++) {
+        struct record_target t;
+        memcpy(&t, at + parts->targets + 8 * (size_t)i, sizeof t);
+        struct fsub *s = sub_at(f, t.slot + 1);
+        if (unlikely(!s || s->number != t.conn))
+            unsound("a delivery for a slot that is not in use");
+        struct client *c = f->by_number[s->number];
+        if (!delivery.uncounted)
+            s->delivered++;
+        if (likely(c->state == CLIENT_BOUND || c->state == CLIENT_ENDING))
+            deliver(f, c, s);
+    }
+    counter_add(f->counters, COUNTER_OUT_MSGS, rec->target_count);
+    counter_add(f->counters, COUNTER_OUT_BYTES, (uint64_t)delivery.payload_len * rec->target_count);
+}
+
+/* ---- answers ---- */
+
+static struct client *client_of(struct frontend *f, uint32_t number) {
+    struct client *c = number < f->number_high ? f->by_number[number] : NULL;
+    if (!c)
+        unsound("an answer for a connection that is not in use");
+    return c;
+}
+
+static const char *deny_format(uint32_t why, bool queue) {
+    switch (why) {
+    case RECORD_DENY_PUBLISH:
+        return NATS_ERR_DENY_PUBLISH;
+    case RECORD_DENY_REPLY:
+        return NATS_ERR_DENY_REPLY;
+    case RECORD_DENY_SUB:
+        return queue ? NATS_ERR_DENY_SUB_QUEUE : NATS_ERR_DENY_SUB;
+    case RECORD_DENY_TOKENS:
+        return NATS_ERR_DENY_SUB_TOKENS;
+    case RECORD_DENY_MAX_SUBS:
+        return NATS_ERR_MAX_SUBSCRIPTIONS;
+    case RECORD_DENY_SUBJECT:
+        return NATS_ERR_SUBJECT;
+    default:
+        unsound("an unknown reason of a refusal");
+    }
+}
+
+/* Quotes both names into scratch that is large enough for the longest of them. */
+static void denied(struct frontend *f, struct client *c, const struct record *rec, const struct record_parts *parts,
+                   const uint8_t *at) {
+    static char subject[10 * RECORD_TEXT_MAX + 1], queue[10 * RECORD_TEXT_MAX + 1], text[2 * sizeof subject + 256];
+    memcpy(f->names, at + parts->subject, (size_t)rec->subject_len + rec->reply_len);
+    size_t n = quote_text(subject, sizeof subject - 1, view_of((const char *)f->names, rec->subject_len));
+    subject[n] = 0;
+    n = quote_text(queue, sizeof queue - 1, view_of((const char *)f->names + rec->subject_len, rec->reply_len));
+    queue[n] = 0;
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+    int len = snprintf(text, sizeof text - 8, deny_format(rec->aux, rec->reply_len > 0), subject, queue);
+#pragma GCC diagnostic pop
+    client_log(c, LOG_ERROR, "%.1000s", text);
+    out_bytes(f, c, "-ERR '", 6);
+    if (c->state != CLIENT_GONE)
+        out_bytes(f, c, text, (uint32_t)len);
+    if (c->state != CLIENT_GONE)
+        out_bytes(f, c, "'\r\n", 3);
+}
+
+static void kicked(struct frontend *f, struct client *c, uint32_t why) {
+    switch (why) {
+    case RECORD_KICK_BINDING:
+    case RECORD_KICK_REVOKED:
+        client_error(f, c, NATS_ERR_AUTHORIZATION, "Authentication Failure");
+        break;
+    case RECORD_KICK_EXPIRED:
+        client_error(f, c, NATS_ERR_AUTH_EXPIRED, "Authentication Expired");
+        break;
+    case RECORD_KICK_ACCOUNT_CONNS:
+        client_error(f, c, NATS_ERR_ACCOUNT_CONNS, "Maximum Account Connections Exceeded");
+        break;
+    default:
+        client_error(f, c, NULL, "Kicked");
+        break;
+    }
+}
+
+static void stalled(struct frontend *f, struct client *c) {
+    c->flags |= CLIENT_STALLED;
+    c->stall_due_ms = f->now_ms + STALL_MS;
+    timer_update(f, c);
+}
+
+static void resumed(struct frontend *f, struct client *c) {
+    c->flags &= ~(uint32_t)CLIENT_STALLED;
+    c->stall_due_ms = 0;
+    timer_update(f, c);
+    client_wake(f, c);
+}
+
+static void slot_free(struct frontend *f, const struct record *rec) {
+    struct fsub *s = sub_at(f, rec->aux + 1);
+    if (!s || s->number != rec->conn)
+        unsound("the end of a slot that is not in use");
+    sub_drop(f, rec->aux + 1);
+}
+
+/* Everything but deliveries. */
+static void answer(struct frontend *f, const struct record *rec, const struct record_parts *parts, const uint8_t *at) {
+    if (rec->type == RECORD_EPOCH)
+        return;
+    struct client *c = client_of(f, rec->conn);
+    bool lives = c->state == CLIENT_BOUND || c->state == CLIENT_ENDING;
+    switch (rec->type) {
+    case RECORD_SLOT_FREE:
+        slot_free(f, rec);
+        break;
+    case RECORD_CONN_FREE:
+        if (!(c->flags & CLIENT_CLOSE_TOLD))
+            unsound("the end of a connection that was not closed");
+        client_freed(f, c);
+        break;
+    case RECORD_OK:
+        if (lives)
+            out_bytes(f, c, "+OK\r\n", 5);
+        break;
+    case RECORD_DENY:
+        if (lives)
+            denied(f, c, rec, parts, at);
+        break;
+    case RECORD_KICK:
+        if (lives)
+            kicked(f, c, rec->aux);
+        break;
+    case RECORD_STALL:
+        if (c->state == CLIENT_BOUND)
+            stalled(f, c);
+        break;
+    case RECORD_RESUME:
+        if (c->state == CLIENT_BOUND)
+            resumed(f, c);
+        break;
+    default:
+        unsound("a record of an unknown type");
+    }
+}
+
+/* ---- the ring ---- */
+
+static void give_back(struct frontend *f) {
+    ring_release(&f->egress);
+    ring_fence();
+    if (ring_reader_must_ring(&f->egress))
+        link_ring(f);
+}
+
+static void drain(struct frontend *f) {
+    struct ring_reader *ring = &f->egress;
+    uint64_t since = ring->tail_pos;
+    bool more = false;
+    while (ring_ready(ring) > 0) {
+        struct record rec;
+        struct record_parts parts;
+        const uint8_t *at = ring_tail(ring);
+        if (unlikely(record_take(&rec, &parts, at, ring_ready(ring), RECORD_TO_EDGE) != ERR_OK))
+            unsound("a malformed record");
+        if (unlikely(more != (rec.type == RECORD_DELIVER_MORE)))
+            unsound("a fan-out without its message");
+        if (rec.type == RECORD_DELIVER)
+            delivery_begin(f, &rec, &parts, at);
+        if (rec.type == RECORD_DELIVER || rec.type == RECORD_DELIVER_MORE) {
+            deliver_all(f, &rec, &parts, at);
+            more = rec.flags & RECORD_MORE;
+            if (!more)
+                delivery_end();
+        } else {
+            answer(f, &rec, &parts, at);
+        }
+        ring_skip(ring, rec.len);
+        if (!more && ring->tail_pos - since >= DRAIN_BYTES) {
+            since = ring->tail_pos;
+            give_back(f);
+            out_flush_dirty(f);
+        }
+    }
+    if (more)
+        unsound("a fan-out that does not end");
+    give_back(f);
+}
+
+void egress_run(struct frontend *f) {
+    if (!ring_writer_refresh(&f->ingress) || !ring_reader_refresh(&f->egress))
+        unsound("a position that cannot be");
+    uint64_t consumed = f->ingress.consumed_pos;
+    if (ring_ready(&f->egress) > 0)
+        drain(f);
+    link_journal_trim(f, consumed);
+    fence_pass(f);
+}

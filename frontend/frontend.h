@@ -1,0 +1,329 @@
+/* frontend/frontend.h: one frontend's state.
+ *
+ * A frontend owns client sockets and one link to the router. One loop (frontend/main.c) does, again and again:
+ *
+ *   read sockets -> parse -> records into the ingress ring -> publish
+ *   load consumed, load produced -> drain the egress ring -> format -> write sockets
+ *   pass fences: lines that had to wait until the router had handled what came before them
+ *
+ * Who does what:
+ *
+ *   accept.c    new connections, places, connection ids, INFO
+ *   client.c    a connection's life and end
+ *   input.c     bytes to operations
+ *   ops.c       operations to records
+ *   subs.c      subscriptions: slots, sids; the truth for a replay
+ *   link.c      the rings, the journal of records that the router has not consumed, fences
+ *   egress.c    the router's records to protocol lines
+ *   output.c    what waits to be written to a client
+ *   timers.c    pings, deadlines, the end of a stall
+ *   login.c     bindings from authd
+ *   replay.c    the state as of `consumed`, for a new router
+ *   control.c   what the supervisor says
+ *
+ * An idle connection owns no buffer. A connection whose next step must wait (for a fence, a binding, the end of a stall, room
+ * in the ring) is paused: its unparsed bytes stay in a buffer of its own, and its socket is not read.
+ */
+#ifndef FRONTEND_FRONTEND_H
+#define FRONTEND_FRONTEND_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/hash.h"
+#include "base/slab.h"
+#include "ipc/channel.h"
+#include "ipc/settings.h"
+#include "nats/connect.h"
+#include "nats/parser.h"
+#include "shm/binding.h"
+#include "shm/commit.h"
+#include "shm/counters.h"
+#include "shm/record.h"
+#include "shm/ring.h"
+
+enum {
+    READ_BYTES = 128 * 1024,  /* the one read buffer */
+    READ_HALF = READ_BYTES / 2,
+    FLUSH_BYTES = 128 * 1024, /* pending output that is written at once */
+    DRAIN_BYTES = 64 * 1024,  /* egress bytes after which all dirty connections are written */
+    GATE_BYTES = 4 << 20,
+    SHARED_BYTES = 16 * 1024, /* payloads from here on are shared between the clients of a fan-out */
+    STOCK = 64,               /* bindings sealed ahead */
+    CHUNK = 1024,
+    SLOTS_MAX = 16 * 1024 * CHUNK,
+    LINGER_MS = 100,          /* for a refused connection's text */
+    STALL_MS = 100,
+};
+#define NO_NUMBER UINT32_MAX
+
+enum client_state {
+    CLIENT_OPEN,    /* INFO is out, nobody yet */
+    CLIENT_WAITING, /* its binding is on the way; the parser stands still */
+    CLIENT_BOUND,
+    CLIENT_ENDING,  /* no more input is parsed; ends when its fence has passed and its output is written */
+    CLIENT_GONE,    /* the socket is closed; kept for a replay until CONN_FREE */
+};
+
+enum client_flag {
+    CLIENT_PLACE = 1,         /* holds a place of max_connections */
+    CLIENT_WANTS_PLACE = 2,   /* asked for one: the parser stands still */
+    CLIENT_CONNECTED = 4,     /* has sent CONNECT */
+    CLIENT_PINGED = 8,        /* its first PING was answered */
+    CLIENT_STALLED = 16,
+    CLIENT_DISARMED = 32,     /* EPOLLIN is off */
+    CLIENT_BLOCKED = 64,      /* EPOLLOUT is on */
+    CLIENT_GATED = 128,       /* its output is over the gate */
+    CLIENT_GATE_TOLD = 256,   /* the router knows */
+    CLIENT_DIRTY = 512,       /* in the list of connections with unwritten output */
+    CLIENT_OWES = 1024,       /* in the list of connections that owe the router a GATE or CLOSE */
+    CLIENT_READY = 2048,      /* in the list of connections with parsable bytes of their own */
+    CLIENT_CLOSE_TOLD = 4096, /* CLOSE was written */
+    CLIENT_HALF = 8192,       /* the client has closed its side */
+    CLIENT_HELD = 16384,      /* its parser stopped before an operation that must wait */
+    CLIENT_COMPLAINED = 32768, /* pedantic: the text for the operation that waits was queued */
+};
+
+struct blob; /* a shared payload, output.c */
+
+/* A stretch of output. */
+struct piece {
+    struct piece *next;
+    struct blob *blob; /* null: the bytes are data[] */
+    const char *at;    /* first byte not yet written */
+    uint32_t len;      /* not yet written */
+    uint32_t cap;      /* of data[], 0 with a blob */
+    char data[];
+};
+
+struct client {
+    int fd;
+    uint8_t state;   /* enum client_state */
+    uint8_t options; /* enum record_options, as CONNECT asked */
+    uint16_t peer_port;
+    uint32_t flags;  /* enum client_flag */
+    uint32_t number; /* on the link; NO_NUMBER before BIND */
+    uint32_t first_sub; /* head of the list over struct fsub's conn_next; 0: none (slots count from 1 here) */
+    uint64_t cid;
+    uint64_t last_pos; /* ring position behind its last record */
+    char *fence;       /* lines that wait for last_pos to be consumed */
+    uint32_t fence_len, fence_cap;
+    uint32_t fence_at; /* index in the list of fenced connections + 1; 0: not there */
+    uint32_t in_len, in_cap; /* bytes that were read and not used */
+    uint32_t in_need; /* parsing needs so many; 0: unknown */
+    char *in;
+    struct piece *out_first, *out_last;
+    uint64_t out_bytes;
+    uint64_t write_mark; /* out_bytes at the time of write_due that must be gone by then */
+    uint32_t heap_at;    /* index in the timer heap + 1; 0: not there */
+    uint8_t ping_out;    /* own PINGs without PONG */
+    uint8_t protocol;
+    uint64_t due_ms; /* of the timer heap */
+    uint64_t ping_due_ms, write_due_ms, stall_due_ms; /* 0: none */
+    uint64_t activity_ms, ping_sent_ms;
+    const char *reason; /* static: why it ends, for the log */
+    char *who;          /* `"vVERSION:LANG:NAME"` of CONNECT, or null */
+    struct in6_addr peer;
+    struct binding binding;
+};
+
+/* One subscription, from SUB until SLOT_FREE. 40 bytes. */
+struct fsub {
+    uint32_t number;    /* connection; NO_NUMBER: free slot, then conn_next is the free list */
+    uint32_t delivered; /* taken out of the egress ring since SUB */
+    uint32_t max;       /* as UNSUB asked; 0: none */
+    uint32_t conn_next, conn_prev, sid_next;
+    uint16_t subject_len, queue_len, sid_len;
+    bool ended; /* an UNSUB that ends it at once was sent */
+    char *text;    /* sid, subject, queue: one piece of the slab */
+};
+
+/* A state record that the router may not have consumed yet. */
+struct journal {
+    uint64_t end_pos;
+    uint32_t id; /* slot or connection number */
+    uint8_t type; /* enum record_type */
+    uint8_t old_flag; /* OPTIONS, GATE: what was before; UNSUB: ended before */
+    uint32_t old_max; /* UNSUB */
+};
+
+struct stock {
+    uint32_t number;
+    uint32_t generation;
+    struct binding binding;
+};
+
+struct vector {
+    struct client **at;
+    uint32_t count, cap;
+};
+
+struct frontend {
+    struct settings settings;
+    struct parse_limits limits;
+    uint64_t gate_bytes;
+    struct counters *counters;
+    struct hash_key hash;
+    struct slab slab;
+    struct channel control, authd;
+    bool have_settings, have_link, authd_open, go, stopping;
+    int epoll;
+    int listener; /* -1: none */
+    bool listener_armed;
+    uint64_t now_ns, now_ms;
+
+    /* the link */
+    uint32_t link;
+    uint64_t incarnation;
+    int bell_in, bell_out;
+    struct ring_map ingress_map, egress_map, replay_map;
+    struct ring_writer ingress, replay;
+    struct ring_reader egress;
+    bool ring_full;
+    struct journal *journal; /* a ring of entries, oldest at journal_at */
+    uint32_t journal_at, journal_count, journal_cap;
+
+    /* connections by number */
+    struct client **by_number;
+    uint32_t *generation; /* last one used, by number */
+    uint32_t number_high; /* numbers below have been used */
+    uint32_t *number_free;
+    uint32_t number_free_count;
+    struct stock stock[STOCK];
+    uint32_t stock_count, stock_asked;
+
+    /* subscriptions by slot - 1 */
+    struct fsub **sub_chunk;
+    uint32_t sub_high, sub_free, sub_count;
+    uint32_t **sid_chunk; /* buckets of (connection, sid), linear hashing */
+    uint32_t sid_buckets, sid_mask;
+
+    struct vector fenced, dirty, owing, ready, waiting, placeless, grave;
+    struct client **heap;
+    uint32_t heap_count, heap_cap;
+    struct piece *free_small, *free_large;
+    uint32_t free_small_count, free_large_count;
+
+    uint64_t cid_next, cid_end, cid_then, cid_then_end; /* this block and the next */
+    bool cids_asked;
+    uint32_t places, places_asked; /* free ones in hand; asked for */
+    uint32_t client_count;
+
+    /* replay being written */
+    uint8_t *snapshot;
+    uint64_t snapshot_len, snapshot_at, snapshot_cap;
+
+    uint8_t names[2 * (RECORD_TEXT_MAX + 1)]; /* subject and reply of the record being delivered */
+    char read[READ_BYTES];
+};
+
+/* ---- link.c ---- */
+/* Room for a record of len bytes, or null: the ring is full. Fill it, then link_put. */
+uint8_t *link_claim(struct frontend *f, uint64_t len);
+void link_put(struct frontend *f, struct client *c, uint64_t len);
+/* A record without texts; false: the ring is full. */
+bool link_small(struct frontend *f, struct client *c, enum record_type type, uint32_t aux);
+void link_publish(struct frontend *f);
+void link_ring(struct frontend *f);
+bool link_journal(struct frontend *f, enum record_type type, uint32_t id, uint8_t old_flag, uint32_t old_max);
+void link_journal_trim(struct frontend *f, uint64_t consumed);
+/* Text that goes out when all records of c have been consumed and what they caused has been delivered. */
+void fence_add(struct frontend *f, struct client *c, const char *text, size_t len);
+void fence_pass(struct frontend *f); /* after the egress ring was drained */
+void owes(struct frontend *f, struct client *c);
+void owes_pay(struct frontend *f);
+
+/* ---- egress.c ---- */
+void egress_run(struct frontend *f);
+
+/* ---- output.c ---- */
+/* n contiguous bytes to write to, or null (no memory; the client is ended). out_put makes them part of the output. */
+char *out_room(struct frontend *f, struct client *c, uint32_t n);
+void out_put(struct frontend *f, struct client *c, uint32_t n);
+void out_bytes(struct frontend *f, struct client *c, const void *bytes, uint32_t n);
+struct blob *blob_make(const void *bytes, uint32_t n); /* one reference, the caller's; null: no memory */
+void blob_drop(struct blob *b);
+void out_blob(struct frontend *f, struct client *c, struct blob *b, uint32_t from, uint32_t n);
+void out_flush(struct frontend *f, struct client *c);
+void out_flush_dirty(struct frontend *f);
+void out_drop(struct frontend *f, struct client *c);
+
+/* ---- client.c ---- */
+struct client *client_new(struct frontend *f, int fd);
+/* Ends with a text (or null) after all that came before, see nats/errors.h. reason: for the log, static. */
+void client_error(struct frontend *f, struct client *c, const char *text, const char *reason);
+/* Ends after everything that it sent has been handled and written. */
+void client_finish(struct frontend *f, struct client *c, const char *reason);
+/* Ends now; unwritten output is dropped. The struct lives on at least until the end of the turn (client_bury). */
+void client_close(struct frontend *f, struct client *c, const char *reason);
+void client_freed(struct frontend *f, struct client *c); /* CONN_FREE has come */
+void client_bury(struct frontend *f); /* frees what has ended for good */
+bool client_paused(const struct client *c);
+void client_wake(struct frontend *f, struct client *c); /* something that it waited for has come */
+void client_log(const struct client *c, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void client_sync_events(struct frontend *f, struct client *c); /* epoll follows the flags */
+bool vector_add(struct vector *v, struct client *c);
+void vector_remove(struct vector *v, const struct client *c);
+
+/* ---- accept.c ---- */
+void accept_some(struct frontend *f);
+void accept_places(struct frontend *f, uint32_t count);
+void accept_recall(struct frontend *f);
+void accept_place_back(struct frontend *f, struct client *c);
+
+/* ---- input.c ---- */
+void input_read(struct frontend *f, struct client *c);
+void input_resume(struct frontend *f);
+
+/* ---- ops.c ---- */
+enum op_result {
+    OP_DONE,
+    OP_PAUSE, /* cannot be done now; the same line again later */
+    OP_ENDED, /* the connection ends */
+};
+enum op_result op_run(struct frontend *f, struct client *c, const struct parse_line *line, const char *payload);
+void op_bad(struct frontend *f, struct client *c, enum parse_result why);
+
+/* ---- subs.c ---- */
+struct fsub *sub_at(const struct frontend *f, uint32_t slot); /* null beyond the table or free */
+/* A new one; 0: no memory. */
+uint32_t sub_make(struct frontend *f, struct client *c, const struct parse_line *line);
+/* Slots of that connection and sid, newest first: the first one after `after` (0: from the start); 0: none. */
+uint32_t sub_find(const struct frontend *f, uint32_t number, struct view sid, uint32_t after);
+void sub_drop(struct frontend *f, uint32_t slot);
+void sub_drop_all(struct frontend *f, struct client *c);
+static inline struct view sub_sid(const struct fsub *s) {
+    return view_of(s->text, s->sid_len);
+}
+static inline struct view sub_subject(const struct fsub *s) {
+    return view_of(s->text + s->sid_len, s->subject_len);
+}
+static inline struct view sub_queue(const struct fsub *s) {
+    return view_of(s->text + s->sid_len + s->subject_len, s->queue_len);
+}
+
+/* ---- timers.c ---- */
+void timer_update(struct frontend *f, struct client *c); /* the client's due times have changed */
+void timer_remove(struct frontend *f, struct client *c);
+void timers_run(struct frontend *f);
+int timers_wait_ms(const struct frontend *f); /* -1: none */
+void ping_restart(struct frontend *f, struct client *c, bool first);
+
+/* ---- login.c ---- */
+enum err login_open(struct frontend *f, int fd);
+void login_events(struct frontend *f);
+void login_refill(struct frontend *f);
+/* Gives c a number and a binding from the stock and writes BIND and OPTIONS. OP_PAUSE: none there yet, or no room. */
+enum op_result login_bind(struct frontend *f, struct client *c);
+void login_number_free(struct frontend *f, uint32_t number);
+
+/* ---- replay.c ---- */
+void replay_begin(struct frontend *f, uint32_t epoch);
+void replay_write(struct frontend *f);
+
+/* ---- control.c ---- */
+enum err control_open(struct frontend *f);
+void control_events(struct frontend *f);
+
+#endif

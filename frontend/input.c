@@ -1,0 +1,196 @@
+/* Bytes to operations.
+ *
+ * A connection's bytes are parsed where they lie: in the process's one read buffer, or, when something was left over from
+ * before, in the connection's own. What cannot be used yet moves to a buffer of its own that is as large as what was
+ * received, never as what was announced. Of a large payload that is coming in, the rest is read straight to its place.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "frontend/frontend.h"
+
+enum { SMALLEST = 64 };
+
+/* ---- a connection's own buffer ---- */
+
+static bool in_reserve(struct client *c, size_t len) {
+    if (len <= c->in_cap)
+        return true;
+    size_t cap = c->in_cap ? c->in_cap : SMALLEST;
+    while (cap < len)
+        cap *= 2;
+    if (c->in_need > len && cap > c->in_need)
+        cap = c->in_need; /* a payload's end is known: no more than that */
+    char *grown = realloc(c->in, cap);
+    if (!grown)
+        return false;
+    c->in = grown;
+    c->in_cap = (uint32_t)cap;
+    return true;
+}
+
+static void in_release(struct client *c) {
+    free(c->in);
+    c->in = NULL;
+    c->in_len = c->in_cap = c->in_need = 0;
+}
+
+/* ---- parsing ---- */
+
+/* Runs operations from at[0..len); returns how many bytes were used. Stops when the rest is incomplete, must wait, or is no
+ * longer wanted. */
+static size_t run(struct frontend *f, struct client *c, const char *at, size_t len) {
+    size_t used = 0;
+    c->in_need = 0;
+    c->flags &= ~(uint32_t)CLIENT_HELD;
+    while (used < len && c->state < CLIENT_ENDING) {
+        if (unlikely(client_paused(c))) {
+            c->flags |= CLIENT_HELD;
+            break;
+        }
+        struct parse_line line;
+        enum parse_result result = parser_next(at + used, len - used, &f->limits, &line);
+        if (unlikely(result != PARSE_DONE)) {
+            if (result != PARSE_MORE)
+                op_bad(f, c, result);
+            break;
+        }
+        size_t whole = line.used;
+        if (line.op == PARSE_PUB || line.op == PARSE_HPUB) {
+            whole += (size_t)line.payload_len + 2;
+            if (unlikely(whole > len - used)) {
+                c->in_need = (uint32_t)whole;
+                break;
+            }
+        }
+        enum op_result done = op_run(f, c, &line, at + used + line.used);
+        if (unlikely(done == OP_PAUSE)) {
+            c->flags |= CLIENT_HELD;
+            if (f->ring_full)
+                client_wake(f, c); /* tried again as soon as there is room */
+            break;
+        }
+        used += whole;
+    }
+    return used;
+}
+
+/* The client has closed its side: what it sent before counts, half an operation does not. */
+static void after(struct frontend *f, struct client *c) {
+    if (unlikely(c->flags & CLIENT_HALF) && !(c->flags & CLIENT_HELD))
+        client_finish(f, c, "Client Closed");
+}
+
+/* Parses the connection's own buffer and keeps the rest at its start. */
+static void run_own(struct frontend *f, struct client *c) {
+    uint32_t len = c->in_len;
+    size_t used = run(f, c, c->in, len);
+    if (c->state >= CLIENT_ENDING)
+        return; /* the buffer has gone */
+    if (used == len) {
+        in_release(c);
+    } else if (used > 0) {
+        memmove(c->in, c->in + used, len - used);
+        c->in_len = (uint32_t)(len - used);
+    }
+    after(f, c);
+}
+
+/* ---- reading ---- */
+
+static void read_done(struct frontend *f, struct client *c, ssize_t n) {
+    if (n < 0) {
+        if (errno != EAGAIN && errno != EINTR)
+            client_close(f, c, errno == ECONNRESET ? "Client Closed" : "Read Error");
+        return;
+    }
+    c->flags |= CLIENT_HALF | CLIENT_DISARMED;
+    client_sync_events(f, c);
+    after(f, c);
+}
+
+/* The rest of a large message goes straight to its place. */
+static void read_own(struct frontend *f, struct client *c) {
+    size_t room = READ_BYTES;
+    if (c->in_need > c->in_len && c->in_need - c->in_len < room)
+        room = c->in_need - c->in_len;
+    if (!in_reserve(c, c->in_len + room)) {
+        client_close(f, c, "Out Of Memory");
+        return;
+    }
+    ssize_t n = recv(c->fd, c->in + c->in_len, room, 0);
+    if (n <= 0) {
+        read_done(f, c, n);
+        return;
+    }
+    c->in_len += (uint32_t)n;
+    if (c->in_len >= c->in_need)
+        run_own(f, c);
+}
+
+void input_read(struct frontend *f, struct client *c) {
+    if (c->state >= CLIENT_ENDING || (c->flags & (CLIENT_DISARMED | CLIENT_HALF)))
+        return;
+    if (unlikely((c->flags & CLIENT_HELD) || client_paused(c))) {
+        c->flags |= CLIENT_HELD | CLIENT_DISARMED;
+        client_sync_events(f, c);
+        return;
+    }
+    if (c->in_len > READ_HALF || c->in_need > c->in_len + READ_HALF) {
+        read_own(f, c);
+        return;
+    }
+    /* A small rest is joined with what comes in the read buffer, so that parsing stays in one place. */
+    size_t kept = c->in_len;
+    if (kept > 0)
+        memcpy(f->read, c->in, kept);
+    ssize_t n = recv(c->fd, f->read + kept, READ_BYTES - kept, 0);
+    if (n <= 0) {
+        read_done(f, c, n);
+        return;
+    }
+    size_t len = kept + (size_t)n;
+    size_t used = len < c->in_need ? 0 : run(f, c, f->read, len);
+    if (c->state >= CLIENT_ENDING)
+        return;
+    size_t rest = len - used;
+    if (rest == 0) {
+        if (c->in)
+            in_release(c);
+        return;
+    }
+    if (rest < kept || c->in_cap > 4 * rest) { /* shrink: a new buffer for a new rest */
+        uint32_t need = c->in_need;
+        in_release(c);
+        c->in_need = need;
+    }
+    if (!in_reserve(c, rest)) {
+        client_close(f, c, "Out Of Memory");
+        return;
+    }
+    memcpy(c->in, f->read + used, rest);
+    c->in_len = (uint32_t)rest;
+}
+
+void input_resume(struct frontend *f) {
+    struct vector now = f->ready;
+    f->ready = (struct vector){0};
+    for (uint32_t i = 0; i < now.count; i++)
+        now.at[i]->flags &= ~(uint32_t)CLIENT_READY;
+    for (uint32_t i = 0; i < now.count; i++) {
+        struct client *c = now.at[i];
+        if (c->state >= CLIENT_ENDING || client_paused(c))
+            continue;
+        c->flags &= ~(uint32_t)CLIENT_HELD;
+        run_own(f, c);
+        if (c->state < CLIENT_ENDING && (c->flags & (CLIENT_DISARMED | CLIENT_HALF | CLIENT_HELD)) == CLIENT_DISARMED) {
+            c->flags &= ~(uint32_t)CLIENT_DISARMED;
+            client_sync_events(f, c);
+        }
+    }
+    free(now.at);
+}

@@ -1,0 +1,181 @@
+/* The frontend's end of its link: records into the ingress ring, the journal of those that the router has not consumed, and
+ * the lines that wait for it.
+ *
+ * A fence is a line that promises that all its client sent before has taken effect (PONG), or that simply comes after it in
+ * the protocol (-ERR, +OK, the end). It is written when the router has consumed the client's last record and the egress ring
+ * has been drained to what was produced when that was seen. While a fence stands, its client's parser makes no new record:
+ * so each line comes in its place, and one fence per connection is enough.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "frontend/frontend.h"
+
+uint8_t *link_claim(struct frontend *f, uint64_t len) {
+    if (likely(ring_has_room(&f->ingress, ring_round(len), 0)))
+        return ring_head(&f->ingress);
+    if (f->ingress.broken)
+        log_die("The router moved a position of its ring to where it cannot be; this frontend starts anew");
+    f->ring_full = true;
+    return NULL;
+}
+
+void link_put(struct frontend *f, struct client *c, uint64_t len) {
+    ring_advance(&f->ingress, len);
+    c->last_pos = f->ingress.head_pos;
+}
+
+bool link_small(struct frontend *f, struct client *c, enum record_type type, uint32_t aux) {
+    uint8_t *at = link_claim(f, RECORD_HEADER);
+    if (!at)
+        return false;
+    struct record rec = {.len = RECORD_HEADER, .type = (uint8_t)type, .conn = c->number, .aux = aux};
+    memcpy(at, &rec, sizeof rec);
+    link_put(f, c, RECORD_HEADER);
+    return true;
+}
+
+void link_publish(struct frontend *f) {
+    if (f->ingress.head_pos == f->ingress.produced_pos)
+        return;
+    ring_publish(&f->ingress);
+    ring_fence();
+    if (ring_writer_must_ring(&f->ingress))
+        link_ring(f);
+}
+
+void link_ring(struct frontend *f) {
+    char bell = 1;
+    if (write(f->bell_out, &bell, 1) < 0 && errno != EAGAIN && errno != EPIPE)
+        log_debug("The router's doorbell does not take a ring");
+}
+
+/* ---- the journal ---- */
+
+bool link_journal(struct frontend *f, enum record_type type, uint32_t id, uint8_t old_flag, uint32_t old_max) {
+    if (f->journal_count == f->journal_cap) {
+        uint32_t cap = f->journal_cap ? 2 * f->journal_cap : 256;
+        struct journal *grown = malloc(cap * sizeof *grown);
+        if (!grown)
+            return false;
+        for (uint32_t i = 0; i < f->journal_count; i++)
+            grown[i] = f->journal[(f->journal_at + i) % f->journal_cap];
+        free(f->journal);
+        f->journal = grown;
+        f->journal_at = 0;
+        f->journal_cap = cap;
+    }
+    f->journal[(f->journal_at + f->journal_count++) % f->journal_cap] =
+        (struct journal){f->ingress.head_pos, id, (uint8_t)type, old_flag, old_max};
+    return true;
+}
+
+void link_journal_trim(struct frontend *f, uint64_t consumed) {
+    while (f->journal_count > 0) {
+        const struct journal *j = &f->journal[f->journal_at];
+        if (j->end_pos > consumed)
+            return;
+        f->journal_at = (f->journal_at + 1) % f->journal_cap;
+        f->journal_count--;
+    }
+}
+
+/* ---- fences ---- */
+
+void fence_add(struct frontend *f, struct client *c, const char *text, size_t len) {
+    if (c->fence_len + len > c->fence_cap) {
+        uint32_t cap = c->fence_cap ? c->fence_cap : 64;
+        while (cap < c->fence_len + len)
+            cap *= 2;
+        char *grown = realloc(c->fence, cap);
+        if (!grown) {
+            client_close(f, c, "Out Of Memory");
+            return;
+        }
+        c->fence = grown;
+        c->fence_cap = cap;
+    }
+    if (len > 0)
+        memcpy(c->fence + c->fence_len, text, len);
+    c->fence_len += (uint32_t)len;
+    if (c->fence_at == 0) {
+        check(vector_add(&f->fenced, c));
+        c->fence_at = f->fenced.count;
+    }
+}
+
+static void fence_take_out(struct frontend *f, struct client *c) {
+    struct client *last = f->fenced.at[--f->fenced.count];
+    f->fenced.at[c->fence_at - 1] = last;
+    last->fence_at = c->fence_at;
+    c->fence_at = 0;
+}
+
+void fence_pass(struct frontend *f) {
+    uint64_t consumed = f->ingress.consumed_pos;
+    for (uint32_t i = f->fenced.count; i-- > 0;) {
+        struct client *c = f->fenced.at[i];
+        if (c->state == CLIENT_GONE) {
+            fence_take_out(f, c);
+            continue;
+        }
+        if (c->last_pos > consumed)
+            continue;
+        fence_take_out(f, c);
+        char *text = c->fence;
+        uint32_t len = c->fence_len;
+        c->fence = NULL;
+        c->fence_len = c->fence_cap = 0;
+        if (len > 0)
+            out_bytes(f, c, text, len);
+        free(text);
+        if (c->state == CLIENT_ENDING)
+            out_flush(f, c); /* closes when all is written, at the latest by the write deadline */
+        else if (c->state != CLIENT_GONE)
+            client_wake(f, c);
+    }
+}
+
+/* ---- what is owed ---- */
+
+void owes(struct frontend *f, struct client *c) {
+    if (c->flags & CLIENT_OWES)
+        return;
+    c->flags |= CLIENT_OWES;
+    check(vector_add(&f->owing, c));
+}
+
+/* GATE and CLOSE, which may have found the ring full. False: it still is. */
+static bool pay(struct frontend *f, struct client *c) {
+    if (c->number == NO_NUMBER || (c->flags & CLIENT_CLOSE_TOLD))
+        return true;
+    if (c->state == CLIENT_GONE) {
+        if (!link_small(f, c, RECORD_CLOSE, 0))
+            return false;
+        c->flags |= CLIENT_CLOSE_TOLD;
+        return link_journal(f, RECORD_CLOSE, c->number, 0, 0);
+    }
+    bool gated = c->flags & CLIENT_GATED, told = c->flags & CLIENT_GATE_TOLD;
+    if (gated == told)
+        return true;
+    if (!link_small(f, c, RECORD_GATE, gated))
+        return false;
+    c->flags ^= CLIENT_GATE_TOLD;
+    return link_journal(f, RECORD_GATE, c->number, told, 0);
+}
+
+void owes_pay(struct frontend *f) {
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < f->owing.count; i++) {
+        struct client *c = f->owing.at[i];
+        if (pay(f, c))
+            c->flags &= ~(uint32_t)CLIENT_OWES;
+        else
+            f->owing.at[kept++] = c;
+    }
+    f->owing.count = kept;
+}

@@ -1,0 +1,267 @@
+/* bulkhead-frontend: client sockets.
+ *
+ * It accepts clients on a listener of its own, parses what they send, hands it to the router through its link and writes what
+ * the router hands back. It is exposed to the network and must be taken for lost: it holds no credential, cannot say who its
+ * clients are (they come with sealed bindings), opens no file and no connection. When it dies, its own clients reconnect.
+ *
+ * It never waits on a client's socket, and always drains its egress ring, whatever its ingress ring does.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/idle.h"
+#include "base/log.h"
+#include "base/sandbox.h"
+#include "frontend/frontend.h"
+#include "ipc/note.h"
+
+/* All that a frontend may ask of the kernel, beside the common calls of base/sandbox.c. No address in sendto and no
+ * MSG_FASTOPEN: else a listener could be made to connect out. */
+static const struct sandbox_call frontend_calls[] = {
+    SANDBOX_CALL(epoll_wait),
+    SANDBOX_CALL(epoll_ctl),
+    SANDBOX_CALL(accept4),
+    SANDBOX_CALL(writev),
+    SANDBOX_CALL(recvfrom),
+    SANDBOX_CALL(recvmsg),
+    SANDBOX_CALL_ARGS(sendto, SANDBOX_ARG(3, MSG_FASTOPEN, 0), SANDBOX_ARG(4, UINT64_MAX, 0)),
+    SANDBOX_CALL_ARGS(setsockopt, SANDBOX_ARG(1, UINT32_MAX, IPPROTO_TCP), SANDBOX_ARG(2, UINT32_MAX, TCP_NODELAY)),
+    SANDBOX_CALL_ARGS(fcntl, SANDBOX_ARG(1, UINT32_MAX, F_GETFL)),
+    SANDBOX_CALL(fstat),
+    SANDBOX_CALL(newfstatat),
+    SANDBOX_CALL(sched_yield),
+    SANDBOX_CALL(poll),
+};
+
+enum { EVENTS = 512, LOOK_NS = 2000, STOP_MS = 2000 };
+
+static struct frontend frontend; /* one per process; large, so not on the stack */
+
+/* ---- events ---- */
+
+static void handle_event(struct frontend *f, const struct epoll_event *e) {
+    if (e->data.ptr == &f->control) {
+        control_events(f);
+    } else if (e->data.ptr == &f->authd) {
+        login_events(f);
+    } else if (e->data.ptr == &f->listener) {
+        accept_some(f);
+    } else if (e->data.ptr == &f->bell_in) {
+        char bells[256];
+        if (read(f->bell_in, bells, sizeof bells) == 0)
+            epoll_ctl(f->epoll, EPOLL_CTL_DEL, f->bell_in, NULL);
+    } else {
+        struct client *c = e->data.ptr;
+        if (c->fd < 0)
+            return;
+        if (e->events & EPOLLOUT)
+            out_flush(f, c);
+        if ((e->events & EPOLLIN) && !f->ring_full)
+            input_read(f, c);
+        if ((e->events & (EPOLLERR | EPOLLHUP)) && c->fd >= 0 && (c->flags & (CLIENT_DISARMED | CLIENT_HALF)))
+            client_close(f, c, "Client Closed");
+    }
+}
+
+static bool poll_events(struct frontend *f, int timeout_ms) {
+    static struct epoll_event events[EVENTS];
+    int n = epoll_wait(f->epoll, events, EVENTS, timeout_ms);
+    for (int i = 0; i < n; i++)
+        handle_event(f, &events[i]);
+    return n > 0;
+}
+
+/* With a full ring no client is read, so the wait is for the router, the supervisor and authd alone. */
+static void poll_link(struct frontend *f, int timeout_ms) {
+    struct pollfd fds[3] = {{.fd = f->bell_in, .events = POLLIN}, {.fd = f->control.fd, .events = POLLIN}};
+    nfds_t count = 2;
+    if (f->authd_open)
+        fds[count++] = (struct pollfd){.fd = f->authd.fd, .events = POLLIN};
+    if (poll(fds, count, timeout_ms) <= 0)
+        return;
+    char bells[256];
+    if (fds[0].revents && read(f->bell_in, bells, sizeof bells) == 0)
+        log_die("The router's doorbell has gone");
+    if (fds[1].revents)
+        control_events(f);
+    if (count == 3 && fds[2].revents)
+        login_events(f);
+}
+
+static void look_at_room(struct frontend *f) {
+    if (f->ring_full && ring_writer_refresh(&f->ingress) && ring_room(&f->ingress) > f->ingress.cap / 4)
+        f->ring_full = false;
+}
+
+/* ---- waiting ---- */
+
+static bool has_work(struct frontend *f) {
+    struct ring_reader *r = &f->egress;
+    if (ring_ready(r) > 0 || !ring_reader_refresh(r) || ring_ready(r) > 0 ||
+        (f->ready.count > 0 && !f->ring_full))
+        return true;
+    /* A fence or a waiting CLOSE moves when the router has consumed more. */
+    if (f->fenced.count > 0 || f->owing.count > 0 || f->ring_full || f->snapshot) {
+        uint64_t seen = f->ingress.consumed_pos;
+        return !ring_writer_refresh(&f->ingress) || f->ingress.consumed_pos != seen;
+    }
+    return false;
+}
+
+/* Numbers of this sleep for the router: it rings for records, and for room when something waits for what it consumes. */
+static void announce_sleep(struct frontend *f) {
+    ring_reader_sleeps(&f->egress);
+    if (f->fenced.count > 0 || f->owing.count > 0 || f->ring_full)
+        ring_writer_sleeps(&f->ingress);
+    if (f->snapshot)
+        ring_writer_sleeps(&f->replay);
+    ring_fence();
+}
+
+/* True if events were handled: the next turn need not look for them again. */
+static bool wait_for_work(struct frontend *f, struct idle *idle) {
+    uint64_t now = clock_mono_ns(), looked = now;
+    if (idle->since_ns == 0)
+        idle->since_ns = now;
+    if (!f->go)
+        return poll_events(f, -1);
+    if (idle_spins(idle)) {
+        while (now - idle->since_ns < IDLE_SPIN_NS) {
+            if (has_work(f))
+                return false;
+            if (now - looked > LOOK_NS) {
+                looked = now;
+                if (!f->ring_full && poll_events(f, 0))
+                    return true;
+            }
+            sched_yield();
+            now = clock_mono_ns();
+        }
+    }
+    announce_sleep(f);
+    if (has_work(f))
+        return false;
+    int timeout = timers_wait_ms(f);
+    if (!f->ring_full)
+        return poll_events(f, timeout);
+    poll_link(f, timeout < 0 || timeout > 10 ? 10 : timeout);
+    return false;
+}
+
+/* ---- the loop ---- */
+
+static void arm_listener(struct frontend *f) {
+    if (f->listener_armed || f->listener < 0 || !f->go || f->stock_count == 0)
+        return;
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &f->listener};
+    if (epoll_ctl(f->epoll, EPOLL_CTL_ADD, f->listener, &event) != 0)
+        log_die("The listener cannot be watched");
+    f->listener_armed = true;
+    note_send(f->control.fd, NOTE_READY, 0, 0);
+}
+
+static void turn(struct frontend *f) {
+    f->now_ns = clock_mono_ns();
+    f->now_ms = f->now_ns / 1000000;
+    if (f->ready.count > 0 && !f->ring_full)
+        input_resume(f);
+    if (f->owing.count > 0)
+        owes_pay(f);
+    link_publish(f);
+    egress_run(f);
+    if (f->owing.count > 0) {
+        owes_pay(f);
+        link_publish(f);
+    }
+    if (f->snapshot)
+        replay_write(f);
+    timers_run(f);
+    out_flush_dirty(f);
+    look_at_room(f);
+    client_bury(f);
+    login_refill(f);
+    counter_add(f->counters, COUNTER_HEARTBEAT, 1);
+    counter_set(f->counters, COUNTER_CONNS, f->client_count);
+    counter_set(f->counters, COUNTER_SUBS, f->sub_count);
+}
+
+/* The end was asked for: what is in hand goes out, then every connection is closed without a word. */
+static void stop(struct frontend *f) {
+    uint64_t until = clock_mono_ms() + STOP_MS;
+    if (f->listener_armed)
+        epoll_ctl(f->epoll, EPOLL_CTL_DEL, f->listener, NULL);
+    bool waits = true;
+    while (waits && clock_mono_ms() < until) {
+        turn(f);
+        waits = f->ingress.consumed_pos != f->ingress.head_pos || ring_ready(&f->egress) > 0;
+        for (uint32_t n = 0; n < f->number_high && !waits; n++)
+            waits = f->by_number[n] && f->by_number[n]->out_bytes > 0;
+        if (waits)
+            poll_events(f, 1);
+    }
+    exit(0);
+}
+
+static void run(struct frontend *f) {
+    struct idle idle = {0};
+    uint64_t looked = 0;
+    bool events = false;
+    for (;;) {
+        uint64_t before = f->ingress.produced_pos + f->egress.tail_pos;
+        if (!events && !f->ring_full)
+            events = poll_events(f, 0);
+        if (f->go) {
+            turn(f);
+            arm_listener(f);
+        }
+        if (f->stopping)
+            stop(f);
+        if (f->ring_full && f->now_ns - looked > 1000000) {
+            looked = f->now_ns;
+            poll_link(f, 0);
+        }
+        if (events || before != f->ingress.produced_pos + f->egress.tail_pos) {
+            idle_end(&idle, f->now_ns);
+            events = false;
+        } else {
+            events = wait_for_work(f, &idle);
+        }
+    }
+}
+
+static void make_tables(struct frontend *f) {
+    int prot = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    f->by_number = mmap(NULL, SOFT_CONNS_MAX * sizeof(struct client *), prot, flags, -1, 0);
+    f->generation = mmap(NULL, SOFT_CONNS_MAX * sizeof(uint32_t), prot, flags, -1, 0);
+    f->number_free = mmap(NULL, SOFT_CONNS_MAX * sizeof(uint32_t), prot, flags, -1, 0);
+    if (f->by_number == MAP_FAILED || f->generation == MAP_FAILED || f->number_free == MAP_FAILED)
+        log_die("No memory at start");
+}
+
+int main(void) {
+    sandbox_start();
+    struct frontend *f = &frontend;
+    f->listener = -1;
+    hash_key_make(&f->hash);
+    connect_prepare();
+    make_tables(f);
+    f->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (f->epoll < 0 || control_open(f) != ERR_OK)
+        log_die("No control socket");
+    if (sandbox_enter(frontend_calls, sizeof frontend_calls / sizeof *frontend_calls) != ERR_OK)
+        log_die("The sandbox was refused");
+    run(f);
+}

@@ -1,0 +1,340 @@
+/* Operations to records.
+ *
+ * What must be decided with others' knowledge (permissions, limits, whether a sid has ended) the router decides; what is the
+ * client's own affair is decided here. A line that this process writes itself takes its place behind everything that the
+ * client sent before (fence_add), and no new record is made while one waits: so every answer comes in its order.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "frontend/frontend.h"
+#include "nats/errors.h"
+#include "nats/subject.h"
+
+#define OK_LINE   "+OK\r\n"
+#define PONG_LINE "PONG\r\n"
+
+static enum op_result line(struct frontend *f, struct client *c, const char *text, size_t len) {
+    fence_add(f, c, text, len);
+    return c->state < CLIENT_ENDING ? OP_DONE : OP_ENDED;
+}
+
+static enum op_result end(struct frontend *f, struct client *c, const char *text, const char *reason) {
+    client_error(f, c, text, reason);
+    return OP_ENDED;
+}
+
+void op_bad(struct frontend *f, struct client *c, enum parse_result why) {
+    counter_add(f->counters, COUNTER_PROTOCOL_ERRORS, 1);
+    switch (why) {
+    case PARSE_UNKNOWN:
+        client_log(c, LOG_ERROR, "Client parser ERROR: no operation can begin so");
+        client_error(f, c, NATS_ERR_UNKNOWN_OP, "Parse Error");
+        break;
+    case PARSE_LINE_LONG:
+        client_log(c, LOG_ERROR, "maximum control line exceeded: max_control_line %u", f->limits.control_line);
+        client_error(f, c, NATS_ERR_CONTROL_LINE, "Maximum Control Line Exceeded");
+        break;
+    case PARSE_PAYLOAD_LONG:
+        client_log(c, LOG_ERROR, "maximum payload exceeded: the limit is %u", f->limits.payload);
+        client_error(f, c, NATS_ERR_PAYLOAD, "Maximum Message Payload Exceeded");
+        break;
+    case PARSE_CLOSE:
+    case PARSE_DONE:
+    case PARSE_MORE:
+        client_log(c, LOG_ERROR, "Client parser ERROR: arguments that the operation cannot have");
+        client_error(f, c, NULL, "Parse Error");
+        break;
+    }
+}
+
+/* ---- before any record ---- */
+
+/* A record may be made: the connection has its binding and no line waits. Without authentication an operation may come
+ * before any CONNECT. */
+static enum op_result prepare(struct frontend *f, struct client *c) {
+    if (unlikely(c->fence_at != 0))
+        return OP_PAUSE;
+    if (likely(c->state == CLIENT_BOUND))
+        return OP_DONE;
+    return login_bind(f, c);
+}
+
+/* ---- CONNECT ---- */
+
+static void take_name(struct client *c, const struct connect *in) {
+    const char *lang = in->text[CONNECT_LANG], *version = in->text[CONNECT_VERSION], *name = in->text[CONNECT_NAME];
+    if (!lang && !version && !name)
+        return;
+    char text[256];
+    int n = 0;
+    if (version)
+        n += snprintf(text + n, sizeof text - (size_t)n, "v%.60s", version);
+    if (lang)
+        n += snprintf(text + n, sizeof text - (size_t)n, "%s%.60s", n ? ":" : "", lang);
+    if (name)
+        snprintf(text + n, sizeof text - (size_t)n, "%s%.100s", n ? ":" : "", name);
+    free(c->who);
+    c->who = strdup(text);
+}
+
+static uint8_t options_of(const struct connect *in) {
+    return (uint8_t)((in->echo ? RECORD_ECHO : 0) | (in->headers ? RECORD_HEADERS : 0) |
+                     (in->no_responders ? RECORD_NO_RESPONDERS : 0) | (in->verbose ? RECORD_VERBOSE : 0) |
+                     (in->pedantic ? RECORD_PEDANTIC : 0));
+}
+
+static void connect_from(struct connect *in, const struct client *c) {
+    connect_init(in);
+    if (!(c->flags & CLIENT_CONNECTED))
+        return;
+    in->echo = c->options & RECORD_ECHO;
+    in->headers = c->options & RECORD_HEADERS;
+    in->no_responders = c->options & RECORD_NO_RESPONDERS;
+    in->verbose = c->options & RECORD_VERBOSE;
+    in->pedantic = c->options & RECORD_PEDANTIC;
+    in->protocol = c->protocol;
+}
+
+/* Options of a connection that is already bound. */
+static enum op_result change_options(struct frontend *f, struct client *c, uint8_t options) {
+    uint8_t old = c->options;
+    if (options == old)
+        return OP_DONE;
+    if (!link_small(f, c, RECORD_OPTIONS, options))
+        return OP_PAUSE;
+    if (!link_journal(f, RECORD_OPTIONS, c->number, old, 0))
+        return end(f, c, NULL, "Out Of Memory");
+    c->options = options;
+    return OP_DONE;
+}
+
+static enum op_result connect_checked(struct frontend *f, struct client *c, const struct connect *in) {
+    if (in->text[CONNECT_ACCOUNT] || in->new_account)
+        return end(f, c, NATS_ERR_AUTHORIZATION, "Authentication Failure");
+    if (in->protocol < 0 || in->protocol > 1)
+        return end(f, c, NATS_ERR_CLIENT_PROTOCOL, "Protocol Violation");
+    if (in->no_responders && !in->headers)
+        return end(f, c, NATS_ERR_NO_RESPONDERS, "No Responders Requires Headers");
+    enum op_result r;
+    if (c->state == CLIENT_BOUND) {
+        r = change_options(f, c, options_of(in));
+    } else {
+        uint8_t old = c->options;
+        c->options = options_of(in);
+        r = login_bind(f, c);
+        if (r == OP_PAUSE)
+            c->options = old;
+    }
+    if (r != OP_DONE)
+        return r;
+    c->flags |= CLIENT_CONNECTED;
+    c->protocol = (uint8_t)in->protocol;
+    take_name(c, in);
+    c->activity_ms = f->now_ms;
+    ping_restart(f, c, true);
+    return c->options & RECORD_VERBOSE ? line(f, c, OK_LINE, 5) : OP_DONE;
+}
+
+static enum op_result op_connect(struct frontend *f, struct client *c, struct view json) {
+    if (c->fence_at != 0)
+        return OP_PAUSE;
+    struct connect in;
+    connect_from(&in, c);
+    if (connect_parse(&in, json) != ERR_OK) {
+        op_bad(f, c, PARSE_CLOSE);
+        return OP_ENDED;
+    }
+    enum op_result r = connect_checked(f, c, &in);
+    connect_free(&in);
+    return r;
+}
+
+/* ---- PUB, HPUB ---- */
+
+static inline void copy_short(uint8_t *to, const char *from, size_t len) {
+    if (likely(len <= 64)) {
+        while (len >= 8) {
+            memcpy(to, from, 8);
+            to += 8, from += 8, len -= 8;
+        }
+        while (len-- > 0)
+            *to++ = (uint8_t)*from++;
+        return;
+    }
+    memcpy(to, from, len);
+}
+
+static bool complains(struct client *c, struct view subject) {
+    if (likely(!(c->options & RECORD_PEDANTIC)) || subject_is_literal(subject))
+        return false;
+    c->flags ^= CLIENT_COMPLAINED; /* set while the text waits; clear again when the message itself goes on */
+    return c->flags & CLIENT_COMPLAINED;
+}
+
+static enum op_result op_pub(struct frontend *f, struct client *c, const struct parse_line *l, const char *payload) {
+    uint32_t header_len = l->op == PARSE_HPUB ? l->header_len : 0;
+    if (unlikely(memcmp(payload + l->payload_len, "\r\n", 2) != 0)) {
+        op_bad(f, c, PARSE_UNKNOWN);
+        return OP_ENDED;
+    }
+    if (unlikely(l->op == PARSE_HPUB && !(c->options & RECORD_HEADERS))) {
+        op_bad(f, c, PARSE_CLOSE);
+        return OP_ENDED;
+    }
+    enum op_result r = prepare(f, c);
+    if (unlikely(r != OP_DONE))
+        return r;
+    uint64_t len = record_len(0, 0, l->subject.len, l->reply.len, l->payload_len);
+    uint8_t *at = link_claim(f, len);
+    if (unlikely(!at))
+        return OP_PAUSE;
+    if (unlikely(complains(c, l->subject))) {
+        static const char text[] = "-ERR '" NATS_ERR_PUBLISH_SUBJECT "'\r\n";
+        line(f, c, text, sizeof text - 1);
+        return OP_PAUSE;
+    }
+    struct record rec = {
+        .len = (uint32_t)len,
+        .type = RECORD_PUB,
+        .flags = c->options & RECORD_VERBOSE ? RECORD_ANSWER : 0,
+        .subject_len = (uint16_t)l->subject.len,
+        .conn = c->number,
+        .payload_len = l->payload_len,
+        .reply_len = (uint16_t)l->reply.len,
+        .aux = header_len,
+    };
+    memcpy(at, &rec, sizeof rec);
+    at += RECORD_HEADER;
+    copy_short(at, l->subject.at, l->subject.len);
+    at += l->subject.len;
+    copy_short(at, l->reply.at, l->reply.len);
+    at += l->reply.len;
+    copy_short(at, payload, l->payload_len);
+    link_put(f, c, len);
+    c->activity_ms = f->now_ms;
+    counter_add(f->counters, COUNTER_IN_MSGS, 1);
+    counter_add(f->counters, COUNTER_IN_BYTES, l->payload_len);
+    return OP_DONE;
+}
+
+/* ---- SUB, UNSUB ---- */
+
+static enum op_result op_sub(struct frontend *f, struct client *c, const struct parse_line *l) {
+    enum op_result r = prepare(f, c);
+    if (r != OP_DONE)
+        return r;
+    uint32_t older = sub_find(f, c->number, l->sid, 0);
+    if (older && sub_find(f, c->number, l->sid, older))
+        return fence_add(f, c, NULL, 0), OP_PAUSE; /* until it is known which of the two lives */
+    struct record_sub fixed = {.after = older ? older - 1 : RECORD_NO_SLOT};
+    uint64_t len = record_len(sizeof fixed, 0, l->subject.len, l->queue.len, 0);
+    uint8_t *at = link_claim(f, len);
+    if (!at)
+        return OP_PAUSE;
+    uint32_t slot = sub_make(f, c, l);
+    if (slot == 0)
+        return end(f, c, NULL, "Out Of Memory");
+    fixed.slot = slot - 1;
+    struct record rec = {
+        .len = (uint32_t)len,
+        .type = RECORD_SUB,
+        .flags = c->options & RECORD_VERBOSE ? RECORD_ANSWER : 0,
+        .subject_len = (uint16_t)l->subject.len,
+        .conn = c->number,
+        .reply_len = (uint16_t)l->queue.len,
+    };
+    memcpy(at, &rec, sizeof rec);
+    memcpy(at + RECORD_HEADER, &fixed, sizeof fixed);
+    at += RECORD_HEADER + sizeof fixed;
+    memcpy(at, l->subject.at, l->subject.len);
+    if (l->queue.len > 0)
+        memcpy(at + l->subject.len, l->queue.at, l->queue.len);
+    link_put(f, c, len);
+    c->activity_ms = f->now_ms;
+    return link_journal(f, RECORD_SUB, slot, 0, 0) ? OP_DONE : end(f, c, NULL, "Out Of Memory");
+}
+
+static bool put_unsub(struct frontend *f, struct client *c, uint32_t slot, uint32_t max, bool answer) {
+    struct record_unsub fixed = {.slot = slot - 1, .max = max};
+    uint64_t len = record_len(sizeof fixed, 0, 0, 0, 0);
+    uint8_t *at = link_claim(f, len);
+    if (!at)
+        return false;
+    struct record rec = {
+        .len = (uint32_t)len, .type = RECORD_UNSUB, .flags = answer ? RECORD_ANSWER : 0, .conn = c->number};
+    memcpy(at, &rec, sizeof rec);
+    memcpy(at + RECORD_HEADER, &fixed, sizeof fixed);
+    link_put(f, c, len);
+    struct fsub *s = sub_at(f, slot);
+    if (!link_journal(f, RECORD_UNSUB, slot, s->ended, s->max)) {
+        end(f, c, NULL, "Out Of Memory");
+        return true;
+    }
+    s->max = max;
+    s->ended |= max == 0;
+    return true;
+}
+
+static enum op_result op_unsub(struct frontend *f, struct client *c, const struct parse_line *l) {
+    enum op_result r = prepare(f, c);
+    if (r != OP_DONE)
+        return r;
+    c->activity_ms = f->now_ms;
+    bool verbose = c->options & RECORD_VERBOSE;
+    uint32_t newest = sub_find(f, c->number, l->sid, 0);
+    uint32_t older = newest ? sub_find(f, c->number, l->sid, newest) : 0;
+    if (newest == 0)
+        return verbose ? line(f, c, OK_LINE, 5) : OP_DONE;
+    if (!ring_has_room(&f->ingress, 2 * ring_round(record_len(sizeof(struct record_unsub), 0, 0, 0, 0)), 0)) {
+        f->ring_full = true;
+        return OP_PAUSE;
+    }
+    /* At most one of the two lives; the router passes over the one that has ended. */
+    uint32_t max = l->has_max ? l->max : 0;
+    if (older)
+        put_unsub(f, c, older, max, false);
+    put_unsub(f, c, newest, max, verbose);
+    return c->state < CLIENT_ENDING ? OP_DONE : OP_ENDED;
+}
+
+/* ---- the table ---- */
+
+static enum op_result op_ping(struct frontend *f, struct client *c) {
+    c->flags |= CLIENT_PINGED;
+    c->activity_ms = f->now_ms;
+    return line(f, c, PONG_LINE, 6);
+}
+
+enum op_result op_run(struct frontend *f, struct client *c, const struct parse_line *l, const char *payload) {
+    switch (l->op) {
+    case PARSE_PUB:
+    case PARSE_HPUB:
+        return op_pub(f, c, l, payload);
+    case PARSE_SUB:
+        return op_sub(f, c, l);
+    case PARSE_UNSUB:
+        return op_unsub(f, c, l);
+    case PARSE_PING:
+        return op_ping(f, c);
+    case PARSE_PONG:
+        c->ping_out = 0;
+        return OP_DONE;
+    case PARSE_CONNECT:
+        return op_connect(f, c, l->json);
+    case PARSE_PLUS_OK:
+        return OP_DONE;
+    case PARSE_INFO:
+        if (connect_is_object(l->json))
+            return OP_DONE;
+        break;
+    case PARSE_MINUS_ERR:
+        client_log(c, LOG_ERROR, "Client Error %.*s", (int)(l->json.len < 200 ? l->json.len : 200), l->json.at);
+        break;
+    }
+    op_bad(f, c, PARSE_CLOSE);
+    return OP_ENDED;
+}

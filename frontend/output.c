@@ -1,0 +1,286 @@
+/* What waits to be written to a client: a list of pieces.
+ *
+ * Small output lands in pooled pieces, the first one of a connection small, the next ones large, and leaves in one writev. A
+ * large payload that goes to several clients is held once and referred to. Nothing is kept for a connection that owes
+ * nothing.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "frontend/frontend.h"
+
+enum {
+    PIECE_SMALL = 2048 - sizeof(struct piece),
+    PIECE_LARGE = 32768 - sizeof(struct piece),
+    KEPT_SMALL = 4096, /* free pieces kept for reuse */
+    KEPT_LARGE = 512,
+    IOVECS = 64,
+};
+
+struct blob {
+    uint32_t references;
+    uint32_t len;
+    char data[];
+};
+
+struct blob *blob_make(const void *bytes, uint32_t n) {
+    struct blob *b = malloc(sizeof *b + n);
+    if (!b)
+        return NULL;
+    b->references = 1;
+    b->len = n;
+    memcpy(b->data, bytes, n);
+    return b;
+}
+
+void blob_drop(struct blob *b) {
+    if (--b->references == 0)
+        free(b);
+}
+
+/* ---- pieces ---- */
+
+static struct piece *piece_take(struct frontend *f, uint32_t n, bool first) {
+    struct piece **kept = NULL;
+    uint32_t cap = n, *count = NULL;
+    if (n <= PIECE_SMALL && first) {
+        kept = &f->free_small, count = &f->free_small_count, cap = PIECE_SMALL;
+    } else if (n <= PIECE_LARGE) {
+        kept = &f->free_large, count = &f->free_large_count, cap = PIECE_LARGE;
+    }
+    struct piece *p = kept ? *kept : NULL;
+    if (p) {
+        *kept = p->next;
+        --*count;
+    } else if (!(p = malloc(sizeof *p + cap))) {
+        return NULL;
+    }
+    p->next = NULL;
+    p->blob = NULL;
+    p->at = p->data;
+    p->len = 0;
+    p->cap = cap;
+    return p;
+}
+
+static void piece_give(struct frontend *f, struct piece *p) {
+    if (p->blob)
+        blob_drop(p->blob);
+    if (p->cap == PIECE_SMALL && f->free_small_count < KEPT_SMALL) {
+        p->next = f->free_small;
+        f->free_small = p;
+        f->free_small_count++;
+    } else if (p->cap == PIECE_LARGE && f->free_large_count < KEPT_LARGE) {
+        p->next = f->free_large;
+        f->free_large = p;
+        f->free_large_count++;
+    } else {
+        free(p);
+    }
+}
+
+static void piece_add(struct client *c, struct piece *p) {
+    if (c->out_last)
+        c->out_last->next = p;
+    else
+        c->out_first = p;
+    c->out_last = p;
+}
+
+static uint32_t piece_room(const struct piece *p) {
+    return p->blob ? 0 : p->cap - (uint32_t)(p->at - p->data) - p->len;
+}
+
+/* ---- adding ---- */
+
+static void grown(struct frontend *f, struct client *c, uint32_t n) {
+    c->out_bytes += n;
+    if (!(c->flags & CLIENT_DIRTY)) {
+        c->flags |= CLIENT_DIRTY;
+        check(vector_add(&f->dirty, c));
+    }
+}
+
+static void too_much(struct frontend *f, struct client *c) {
+    client_log(c, LOG_INFO, "Slow Consumer Detected: MaxPending of %llu Exceeded",
+               (unsigned long long)f->settings.max_pending);
+    counter_add(f->counters, COUNTER_SLOW_CONSUMERS, 1);
+    client_close(f, c, "Slow Consumer (Pending Bytes)");
+}
+
+/* After each addition: written at once when there is much of it, and bounded. */
+static void bound(struct frontend *f, struct client *c) {
+    if (likely(c->out_bytes < FLUSH_BYTES))
+        return;
+    if (!(c->flags & CLIENT_BLOCKED))
+        out_flush(f, c);
+    if (c->out_bytes > f->settings.max_pending && c->state != CLIENT_GONE)
+        too_much(f, c);
+}
+
+char *out_room(struct frontend *f, struct client *c, uint32_t n) {
+    struct piece *p = c->out_last;
+    if (likely(p && piece_room(p) >= n))
+        return p->data + (p->at - p->data) + p->len;
+    p = piece_take(f, n, c->out_first == NULL);
+    if (!p) {
+        client_close(f, c, "Out Of Memory");
+        return NULL;
+    }
+    piece_add(c, p);
+    return p->data;
+}
+
+void out_put(struct frontend *f, struct client *c, uint32_t n) {
+    c->out_last->len += n;
+    grown(f, c, n);
+    bound(f, c);
+}
+
+void out_bytes(struct frontend *f, struct client *c, const void *bytes, uint32_t n) {
+    const char *from = bytes;
+    struct piece *p = c->out_last;
+    uint32_t room = p ? piece_room(p) : 0;
+    uint32_t now = n < room ? n : room;
+    if (now > 0) {
+        memcpy(p->data + (p->at - p->data) + p->len, from, now);
+        p->len += now;
+    }
+    if (now < n) {
+        p = piece_take(f, n - now, c->out_first == NULL);
+        if (!p) {
+            client_close(f, c, "Out Of Memory");
+            return;
+        }
+        memcpy(p->data, from + now, n - now);
+        p->len = n - now;
+        piece_add(c, p);
+    }
+    grown(f, c, n);
+    bound(f, c);
+}
+
+void out_blob(struct frontend *f, struct client *c, struct blob *b, uint32_t from, uint32_t n) {
+    struct piece *p = malloc(sizeof *p);
+    if (!p) {
+        client_close(f, c, "Out Of Memory");
+        return;
+    }
+    b->references++;
+    *p = (struct piece){.blob = b, .at = b->data + from, .len = n};
+    piece_add(c, p);
+    grown(f, c, n);
+    bound(f, c);
+}
+
+void out_drop(struct frontend *f, struct client *c) {
+    while (c->out_first) {
+        struct piece *p = c->out_first;
+        c->out_first = p->next;
+        piece_give(f, p);
+    }
+    c->out_last = NULL;
+    c->out_bytes = 0;
+}
+
+/* ---- writing ---- */
+
+static void written(struct frontend *f, struct client *c, size_t n) {
+    c->out_bytes -= n;
+    while (n > 0) {
+        struct piece *p = c->out_first;
+        if (n < p->len) {
+            p->at += n;
+            p->len -= (uint32_t)n;
+            return;
+        }
+        n -= p->len;
+        c->out_first = p->next;
+        if (!c->out_first)
+            c->out_last = NULL;
+        piece_give(f, p);
+    }
+}
+
+/* Writes until nothing is left or the socket is full; false: the socket is broken. */
+static bool write_all(struct frontend *f, struct client *c) {
+    while (c->out_bytes > 0) {
+        struct iovec iov[IOVECS];
+        int count = 0;
+        size_t offered = 0;
+        for (struct piece *p = c->out_first; p && count < IOVECS; p = p->next) {
+            iov[count++] = (struct iovec){(void *)(uintptr_t)p->at, p->len};
+            offered += p->len;
+        }
+        ssize_t n = writev(c->fd, iov, count);
+        if (n < 0)
+            return errno == EAGAIN || errno == EINTR;
+        written(f, c, (size_t)n);
+        if ((size_t)n < offered)
+            return true;
+    }
+    return true;
+}
+
+/* The deadline runs from the first write that did not go through, for what was pending then. */
+static void watch_deadline(struct frontend *f, struct client *c, uint64_t before) {
+    if (c->out_bytes == 0) {
+        c->write_due_ms = 0;
+        return;
+    }
+    uint64_t sent = before - c->out_bytes;
+    if (c->write_due_ms != 0 && c->write_mark > sent) {
+        c->write_mark -= sent;
+        return;
+    }
+    c->write_mark = c->out_bytes;
+    c->write_due_ms = f->now_ms + f->settings.write_deadline_ms;
+    timer_update(f, c);
+}
+
+static void watch_gate(struct frontend *f, struct client *c) {
+    bool gated = c->flags & CLIENT_GATED;
+    if (likely(!gated && c->out_bytes <= f->gate_bytes))
+        return;
+    if (!gated && c->state == CLIENT_BOUND)
+        c->flags |= CLIENT_GATED;
+    else if (gated && c->out_bytes < f->gate_bytes / 2)
+        c->flags &= ~(uint32_t)CLIENT_GATED;
+    else
+        return;
+    owes(f, c);
+}
+
+void out_flush(struct frontend *f, struct client *c) {
+    if (c->fd < 0)
+        return;
+    uint64_t before = c->out_bytes;
+    if (!write_all(f, c)) {
+        client_close(f, c, "Write Error");
+        return;
+    }
+    bool blocked = c->out_bytes > 0;
+    if (unlikely(blocked || c->write_due_ms != 0))
+        watch_deadline(f, c, before);
+    if (unlikely(blocked != !!(c->flags & CLIENT_BLOCKED))) {
+        c->flags ^= CLIENT_BLOCKED;
+        client_sync_events(f, c);
+    }
+    watch_gate(f, c);
+    if (unlikely(c->state == CLIENT_ENDING) && c->out_bytes == 0 && c->fence_at == 0)
+        client_close(f, c, c->reason);
+}
+
+void out_flush_dirty(struct frontend *f) {
+    for (uint32_t i = 0; i < f->dirty.count; i++) {
+        struct client *c = f->dirty.at[i];
+        c->flags &= ~(uint32_t)CLIENT_DIRTY;
+        if (!(c->flags & CLIENT_BLOCKED))
+            out_flush(f, c);
+    }
+    f->dirty.count = 0;
+}

@@ -1,0 +1,161 @@
+/* Subscriptions as the frontend must know them: to find a sid, to write a delivery, to tell a new router.
+ *
+ * Slots count from 1 here, so that 0 can mean none; records carry slot - 1. A slot is taken at SUB and free at SLOT_FREE, or at the CONN_FREE of its connection. Several slots of one
+ * connection may have the same sid for a moment: the router alone decides when one has ended.
+ *
+ * The index from (connection, sid) to slots is a hash with linear hashing: it grows by one bucket per insertion, so no
+ * insertion is dear.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "frontend/frontend.h"
+
+static struct fsub *at(const struct frontend *f, uint32_t slot) {
+    return &f->sub_chunk[(slot - 1) / CHUNK][(slot - 1) % CHUNK];
+}
+
+struct fsub *sub_at(const struct frontend *f, uint32_t slot) {
+    if (slot == 0 || slot > f->sub_high)
+        return NULL;
+    struct fsub *s = at(f, slot);
+    return s->number == NO_NUMBER ? NULL : s;
+}
+
+/* ---- the index ---- */
+
+static uint32_t *bucket(const struct frontend *f, uint32_t n) {
+    return &f->sid_chunk[n / CHUNK][n % CHUNK];
+}
+
+/* Buckets [0, sid_buckets) exist; sid_mask + 1 is the power of two at or above. */
+static uint32_t bucket_of(const struct frontend *f, uint32_t number, struct view sid) {
+    uint32_t n = (uint32_t)hash_pair(&f->hash, hash_bytes(&f->hash, sid.at, sid.len), number) & f->sid_mask;
+    return n < f->sid_buckets ? n : n & (f->sid_mask >> 1);
+}
+
+static bool index_grow(struct frontend *f) {
+    uint32_t fresh = f->sid_buckets;
+    if (fresh >= SLOTS_MAX)
+        return true;
+    if (!f->sid_chunk && !(f->sid_chunk = calloc(SLOTS_MAX / CHUNK, sizeof *f->sid_chunk)))
+        return false;
+    if (!f->sid_chunk[fresh / CHUNK] && !(f->sid_chunk[fresh / CHUNK] = calloc(CHUNK, sizeof(uint32_t))))
+        return false;
+    *bucket(f, fresh) = 0;
+    f->sid_buckets++;
+    if (fresh > f->sid_mask)
+        f->sid_mask = 2 * f->sid_mask + 1;
+    if (fresh == 0)
+        return true;
+    /* Split the bucket that held what belongs into the fresh one. */
+    uint32_t *from = bucket(f, fresh & (f->sid_mask >> 1));
+    uint32_t slot = *from;
+    *from = 0;
+    uint32_t *tails[2] = {from, bucket(f, fresh)};
+    while (slot) {
+        struct fsub *s = at(f, slot);
+        uint32_t next = s->sid_next;
+        uint32_t **tail = &tails[bucket_of(f, s->number, sub_sid(s)) == fresh];
+        **tail = slot;
+        s->sid_next = 0;
+        *tail = &s->sid_next;
+        slot = next;
+    }
+    return true;
+}
+
+static void index_remove(struct frontend *f, uint32_t slot) {
+    struct fsub *s = at(f, slot);
+    uint32_t *link = bucket(f, bucket_of(f, s->number, sub_sid(s)));
+    while (*link != slot)
+        link = &at(f, *link)->sid_next;
+    *link = s->sid_next;
+}
+
+uint32_t sub_find(const struct frontend *f, uint32_t number, struct view sid, uint32_t after) {
+    uint32_t slot = after ? at(f, after)->sid_next : f->sid_buckets ? *bucket(f, bucket_of(f, number, sid)) : 0;
+    while (slot && !(at(f, slot)->number == number && view_equal(sub_sid(at(f, slot)), sid)))
+        slot = at(f, slot)->sid_next;
+    return slot;
+}
+
+/* ---- slots ---- */
+
+static uint32_t slot_take(struct frontend *f) {
+    uint32_t slot = f->sub_free;
+    if (slot) {
+        f->sub_free = at(f, slot)->conn_next;
+        return slot;
+    }
+    if (f->sub_high >= SLOTS_MAX)
+        return 0;
+    if (!f->sub_chunk && !(f->sub_chunk = calloc(SLOTS_MAX / CHUNK, sizeof *f->sub_chunk)))
+        return 0;
+    uint32_t chunk = f->sub_high / CHUNK;
+    if (!f->sub_chunk[chunk] && !(f->sub_chunk[chunk] = calloc(CHUNK, sizeof(struct fsub))))
+        return 0;
+    return ++f->sub_high;
+}
+
+static void slot_give(struct frontend *f, uint32_t slot) {
+    *at(f, slot) = (struct fsub){.number = NO_NUMBER, .conn_next = f->sub_free};
+    f->sub_free = slot;
+}
+
+uint32_t sub_make(struct frontend *f, struct client *c, const struct parse_line *line) {
+    size_t len = line->sid.len + line->subject.len + line->queue.len;
+    uint32_t slot = slot_take(f);
+    if (slot == 0)
+        return 0;
+    struct fsub *s = at(f, slot);
+    s->number = NO_NUMBER;
+    char *text = slab_take(&f->slab, len);
+    if (!text || (f->sid_buckets <= f->sub_count && !index_grow(f))) {
+        if (text)
+            slab_give(&f->slab, text, len);
+        slot_give(f, slot);
+        return 0;
+    }
+    *s = (struct fsub){
+        .number = c->number,
+        .conn_next = c->first_sub,
+        .subject_len = (uint16_t)line->subject.len,
+        .queue_len = (uint16_t)line->queue.len,
+        .sid_len = (uint16_t)line->sid.len,
+        .text = text,
+    };
+    memcpy(text, line->sid.at, line->sid.len);
+    memcpy(text + line->sid.len, line->subject.at, line->subject.len);
+    if (line->queue.len > 0)
+        memcpy(text + line->sid.len + line->subject.len, line->queue.at, line->queue.len);
+    uint32_t *head = bucket(f, bucket_of(f, c->number, sub_sid(s)));
+    s->sid_next = *head;
+    *head = slot;
+    if (c->first_sub)
+        at(f, c->first_sub)->conn_prev = slot;
+    c->first_sub = slot;
+    f->sub_count++;
+    return slot;
+}
+
+void sub_drop(struct frontend *f, uint32_t slot) {
+    struct fsub *s = at(f, slot);
+    struct client *c = f->by_number[s->number];
+    index_remove(f, slot);
+    if (s->conn_prev)
+        at(f, s->conn_prev)->conn_next = s->conn_next;
+    else
+        c->first_sub = s->conn_next;
+    if (s->conn_next)
+        at(f, s->conn_next)->conn_prev = s->conn_prev;
+    slab_give(&f->slab, s->text, (size_t)s->sid_len + s->subject_len + s->queue_len);
+    f->sub_count--;
+    slot_give(f, slot);
+}
+
+void sub_drop_all(struct frontend *f, struct client *c) {
+    while (c->first_sub)
+        sub_drop(f, c->first_sub);
+}

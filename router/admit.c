@@ -1,0 +1,179 @@
+/* The one way in for a connection, and the one way out.
+ *
+ * Whatever the kind of edge, a connection exists for the router only through a sealed binding, and the binding is held
+ * against what the supervisor said of the link, never against what the edge says. A binding is good for one connection
+ * number in one generation: a generation that was closed, and a serial that is not higher than the last one of that number,
+ * are refused. Refused is not hostile: revocation and login may cross, so the connection is kicked and its records are
+ * ignored until its CLOSE.
+ */
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "router/router.h"
+
+/* The highest generation of that number that was closed in a turn that was committed. */
+static uint32_t closed_generation(const struct router *r, const struct link *l, uint32_t number) {
+    const struct soft_conn *s = &l->soft->conn[number];
+    if (s->closed_generation == 0)
+        return 0;
+    bool committed = (int32_t)(s->turn - (uint32_t)r->commit_no) <= 0;
+    return committed ? s->closed_generation : s->closed_generation - 1;
+}
+
+static enum err judge(struct router *r, struct link *l, uint32_t number, const struct conn *c, const struct record *rec,
+                      const uint8_t *sealed, bool replay, struct binding *b) {
+    enum err e = binding_open(b, &r->key, sealed, rec->payload_len);
+    if (e != ERR_OK)
+        return e;
+    if (b->link != l->number || b->incarnation != l->incarnation || b->kind != l->kind || b->conn != number)
+        return ERR_STATE;
+    uint32_t closed = closed_generation(r, l, number);
+    if (c->generation > closed && c->state == CONN_FREE)
+        closed = c->generation; /* closed in this life, perhaps in this very turn */
+    if (b->generation <= closed || (!replay && b->serial <= c->serial))
+        return ERR_STALE;
+    if (b->expires_s != 0 && b->expires_s <= r->wall)
+        return ERR_STALE;
+    struct account *a = account_find(r, b->account);
+    if (!a) {
+        accounts_read(r);
+        a = account_find(r, b->account);
+    }
+    if (!a)
+        return ERR_RANGE;
+    return b->serial < a->floor ? ERR_STALE : ERR_OK;
+}
+
+enum step admit_bind(struct router *r, struct link *l, const struct record *rec, const uint8_t *sealed, bool replay) {
+    struct conn *c = link_conn_make(l, rec->conn);
+    if (!c || c->state == CONN_BOUND || c->state == CONN_CLOSING || (c->marks & MARK_FREE))
+        return STEP_BAD;
+    if (c->state == CONN_KICKED)
+        return STEP_BAD; /* a second BIND without a CLOSE between */
+    struct binding b;
+    enum err e = judge(r, l, rec->conn, c, rec, sealed, replay, &b);
+    counter_add(r->counters, COUNTER_CONNS, 1);
+    if (e != ERR_OK) {
+        log_warn("link %u connection %u: its binding was refused: %s", l->number, rec->conn, err_text(e));
+        counter_add(r->counters, COUNTER_BINDINGS_REFUSED, 1);
+        c->state = CONN_BOUND; /* admit_kick takes it from there */
+        if (e != ERR_FORGED && e != ERR_STATE && b.generation > c->generation)
+            c->generation = b.generation;
+        c->account = 0;
+        admit_kick(r, l, rec->conn, RECORD_KICK_BINDING);
+        return STEP_DONE;
+    }
+    struct account *a = account_find(r, b.account);
+    c->state = CONN_BOUND;
+    c->options = RECORD_ECHO;
+    c->generation = b.generation;
+    c->serial = b.serial;
+    c->account = b.account;
+    c->principal = b.principal;
+    c->subs_max = b.subs_max;
+    c->expires_s = b.expires_s;
+    r->expiring |= b.expires_s != 0;
+    c->first_sub = 0;
+    c->sub_count = 0;
+    c->stalled_until = 0;
+    a->conn_count++;
+    counter_add(r->counters, COUNTER_BINDINGS, 1);
+    if (a->conns_max != 0 && a->conn_count > a->conns_max)
+        admit_kick(r, l, rec->conn, RECORD_KICK_ACCOUNT_CONNS);
+    return STEP_DONE;
+}
+
+static bool closing_push(struct router *r, struct link *l, uint32_t number) {
+    if (r->closing_count == r->closing_cap) {
+        uint32_t cap = r->closing_cap ? 2 * r->closing_cap : 64;
+        struct closing *grown = realloc(r->closing, cap * sizeof *grown);
+        if (!grown)
+            return false;
+        r->closing = grown;
+        r->closing_cap = cap;
+    }
+    r->closing[r->closing_count++] = (struct closing){l->number, number};
+    r->has_dead = true;
+    return true;
+}
+
+/* Leaves its account and takes some of its subscriptions away. The rest goes step by step. */
+static void retire(struct router *r, struct link *l, uint32_t number, struct conn *c) {
+    struct account *a = account_find(r, c->account);
+    if (a && c->state == CONN_BOUND)
+        a->conn_count--;
+    if (c->gated)
+        stall_gate(r, l, c, number, false);
+    stall_forget(r, l->number, number);
+}
+
+/* Removes up to `most`; true if none is left. */
+static bool remove_subs(struct router *r, struct link *l, struct conn *c, uint32_t most) {
+    for (uint32_t i = 0; i < most && c->first_sub; i++)
+        interest_drop(r, l, c, c->first_sub);
+    return c->first_sub == 0;
+}
+
+void admit_kick(struct router *r, struct link *l, uint32_t number, enum record_kick why) {
+    struct conn *c = link_conn(l, number);
+    if (!c || c->state != CONN_BOUND)
+        return;
+    retire(r, l, number, c);
+    c->state = CONN_KICKED;
+    c->kick = (uint8_t)why;
+    if (!remove_subs(r, l, c, REMOVE_AT_ONCE) && !closing_push(r, l, number))
+        remove_subs(r, l, c, UINT32_MAX);
+    egress_mark(r, l, number, MARK_KICK);
+}
+
+void admit_close(struct router *r, struct link *l, uint32_t number, struct conn *c) {
+    if (c->state == CONN_BOUND)
+        retire(r, l, number, c);
+    c->state = CONN_CLOSING;
+    if (c->generation > closed_generation(r, l, number))
+        l->soft->conn[number] = (struct soft_conn){c->generation, (uint32_t)r->commit_no + 1};
+    counter_add(r->counters, COUNTER_CONNS, (uint64_t)-1);
+    if (remove_subs(r, l, c, REMOVE_AT_ONCE)) {
+        egress_mark(r, l, number, MARK_FREE);
+    } else if (!closing_push(r, l, number)) {
+        remove_subs(r, l, c, UINT32_MAX);
+        egress_mark(r, l, number, MARK_FREE);
+    }
+}
+
+bool admit_remove_step(struct router *r) {
+    uint32_t kept = 0;
+    bool worked = r->closing_count > 0;
+    for (uint32_t i = 0; i < r->closing_count; i++) {
+        struct closing at = r->closing[i];
+        struct link *l = &r->link[at.link];
+        struct conn *c = link_conn(l, at.conn);
+        if (l->state != LINK_LIVE || !c || (c->state != CONN_KICKED && c->state != CONN_CLOSING))
+            continue; /* link_clear_step has it, or it is done and the number is in use again */
+        if (!remove_subs(r, l, c, REMOVE_AT_ONCE))
+            r->closing[kept++] = at;
+        else if (c->state == CONN_CLOSING)
+            egress_mark(r, l, at.conn, MARK_FREE);
+    }
+    r->closing_count = kept;
+    if (r->has_dead && kept == 0) {
+        r->has_dead = false;
+        for (uint32_t i = 0; i < r->link_high; i++)
+            r->has_dead |= r->link[i].state == LINK_ENDING;
+    }
+    return worked;
+}
+
+void admit_expire(struct router *r) {
+    for (uint32_t i = 0; i < r->link_high; i++) {
+        struct link *l = &r->link[i];
+        if (l->state != LINK_LIVE)
+            continue;
+        for (uint32_t n = 0; n < l->conn_high; n++) {
+            struct conn *c = link_conn(l, n);
+            if (c && c->state == CONN_BOUND && c->expires_s != 0 && c->expires_s <= r->wall)
+                admit_kick(r, l, n, RECORD_KICK_EXPIRED);
+        }
+    }
+}

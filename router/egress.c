@@ -1,0 +1,209 @@
+/* All that the router writes to an edge.
+ *
+ * Messages leave CONTROL_RESERVE bytes of a ring free, so that answers find room when messages do not. What has no room makes
+ * its source wait; what has waited too long makes the destination spill: from then on every record for it, answers too, goes
+ * to the overflow, and the overflow goes out before anything newer. So the order of a link never changes. An edge that moves
+ * nothing for edge_dead_ms, or whose overflow is full, is ended.
+ *
+ * Marks (KICK, STALL, RESUME, CONN_FREE) are bits of a connection and a queue of connection numbers; they become records
+ * when there is room.
+ */
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "router/router.h"
+
+static uint64_t spill_room(const struct spill *s) {
+    return s->cap - (s->head_pos - s->tail_pos);
+}
+
+bool egress_has_room(struct router *r, struct link *l, uint64_t len, bool control) {
+    if (likely(!l->spilling)) {
+        if (likely(ring_has_room(&l->egress, ring_round(len), control ? 0 : CONTROL_RESERVE)))
+            return true;
+        if (l->egress.broken)
+            link_end(r, l, "it moved a position of its ring to where it cannot be");
+        return false;
+    }
+    if (spill_room(&l->spill) >= ring_round(len) + (control ? 0 : CONTROL_RESERVE))
+        return true;
+    link_end(r, l, "its overflow is full");
+    return false;
+}
+
+uint8_t *egress_claim(struct link *l) {
+    if (likely(!l->spilling))
+        return ring_head(&l->egress);
+    return l->spill.area + l->spill.head_pos % l->spill.cap;
+}
+
+void egress_advance(struct router *r, struct link *l, uint64_t len) {
+    l->dirty = true;
+    if (likely(!l->spilling)) {
+        ring_advance(&l->egress, len);
+        return;
+    }
+    l->spill.head_pos += ring_round(len);
+    counter_add(r->counters, COUNTER_SPILLED, 1);
+}
+
+void egress_small(struct router *r, struct link *l, enum record_type type, uint32_t conn, uint32_t aux) {
+    struct record rec = {.len = SMALL, .type = (uint8_t)type, .conn = conn, .aux = aux};
+    memcpy(egress_claim(l), &rec, sizeof rec);
+    egress_advance(r, l, SMALL);
+}
+
+/* ---- marks ---- */
+
+static bool marked_push(struct link *l, uint32_t number) {
+    if (l->marked_count == l->marked_cap) {
+        uint32_t cap = l->marked_cap ? 2 * l->marked_cap : 64;
+        uint32_t *grown = malloc(cap * sizeof *grown);
+        if (!grown)
+            return false;
+        for (uint32_t i = 0; i < l->marked_count; i++)
+            grown[i] = l->marked[(l->marked_at + i) % l->marked_cap];
+        free(l->marked);
+        l->marked = grown;
+        l->marked_at = 0;
+        l->marked_cap = cap;
+    }
+    l->marked[(l->marked_at + l->marked_count++) % l->marked_cap] = number;
+    return true;
+}
+
+void egress_mark(struct router *r, struct link *l, uint32_t number, enum conn_mark mark) {
+    struct conn *c = link_conn(l, number);
+    if (l->state == LINK_ENDING || !c)
+        return;
+    if (mark == MARK_RESUME && (c->marks & MARK_STALL)) {
+        c->marks &= (uint8_t)~MARK_STALL; /* the later one wins */
+        return;
+    }
+    c->marks |= (uint8_t)mark;
+    if (c->marks & MARK_QUEUED)
+        return;
+    if (!marked_push(l, number)) {
+        link_end(r, l, "no memory for its control marks");
+        return;
+    }
+    c->marks |= MARK_QUEUED;
+}
+
+bool egress_marks_write(struct router *r, struct link *l) {
+    bool wrote = false;
+    while (l->marked_count > 0 && egress_has_room(r, l, 4 * SMALL, true)) {
+        uint32_t number = l->marked[l->marked_at];
+        l->marked_at = (l->marked_at + 1) % l->marked_cap;
+        l->marked_count--;
+        struct conn *c = link_conn(l, number);
+        uint8_t marks = c->marks;
+        c->marks = 0;
+        if (marks & MARK_STALL)
+            egress_small(r, l, RECORD_STALL, number, 0);
+        if (marks & MARK_RESUME)
+            egress_small(r, l, RECORD_RESUME, number, 0);
+        if (marks & MARK_KICK)
+            egress_small(r, l, RECORD_KICK, number, c->kick);
+        if (marks & MARK_FREE) {
+            egress_small(r, l, RECORD_CONN_FREE, number, 0);
+            c->state = CONN_FREE;
+        }
+        wrote = true;
+    }
+    return wrote;
+}
+
+/* ---- overflow ---- */
+
+bool egress_spill_write(struct router *r, struct link *l) {
+    struct spill *s = &l->spill;
+    bool moved = false;
+    while (s->head_pos != s->tail_pos) {
+        struct record rec;
+        const uint8_t *from = s->area + s->tail_pos % s->cap;
+        memcpy(&rec, from, sizeof rec);
+        if (!ring_has_room(&l->egress, ring_round(rec.len), 0))
+            break;
+        memcpy(ring_head(&l->egress), from, rec.len);
+        ring_advance(&l->egress, rec.len);
+        s->tail_pos += ring_round(rec.len);
+        moved = true;
+    }
+    if (l->egress.broken) {
+        link_end(r, l, "it moved a position of its ring to where it cannot be");
+        return false;
+    }
+    l->dirty |= moved;
+    if (s->head_pos == s->tail_pos) {
+        l->spilling = false;
+        l->full_since = 0;
+        r->spilling_count--;
+        log_debug("link %u: its overflow has drained", l->number);
+    }
+    return moved;
+}
+
+/* ---- waiting ---- */
+
+enum { SECOND_NS = 1000000000 };
+
+static bool patience_is_over(const struct router *r, const struct link *source, const struct link *l) {
+    uint64_t waited = r->now - source->wait_since;
+    return waited > (uint64_t)r->settings.source_wait_ms * 1000000u ||
+           l->waited_ns + waited > (uint64_t)r->settings.source_share_ms * 1000000u;
+}
+
+bool egress_wait(struct router *r, struct link *source, struct link *l) {
+    if (l->state != LINK_LIVE)
+        return true; /* it has just been ended: plan again without it */
+    if (!source->waiting || source->wait_link != l->number) {
+        if (source->waiting)
+            egress_wait_end(r, source);
+        source->waiting = true;
+        source->wait_link = l->number;
+        source->wait_since = r->now;
+        r->waiting_count++;
+    }
+    if (l->full_since == 0) {
+        l->full_since = r->now;
+        l->full_consumed = l->egress.consumed_pos;
+    }
+    if (r->now - l->waited_window > SECOND_NS) {
+        l->waited_window = r->now;
+        l->waited_ns = 0;
+    }
+    if (l->spilling || !patience_is_over(r, source, l))
+        return false;
+    log_debug("link %u: its ring has been full for too long, records for it go to the overflow", l->number);
+    l->spilling = true;
+    r->spilling_count++;
+    return true;
+}
+
+void egress_wait_end(struct router *r, struct link *source) {
+    if (!source->waiting)
+        return;
+    struct link *l = &r->link[source->wait_link];
+    l->waited_ns += r->now - source->wait_since;
+    source->waiting = false;
+    r->waiting_count--;
+}
+
+void egress_watch(struct router *r, struct link *l) {
+    if (l->full_since == 0)
+        return;
+    if (!ring_writer_refresh(&l->egress)) {
+        link_end(r, l, "it moved a position of its ring to where it cannot be");
+        return;
+    }
+    if (l->egress.consumed_pos != l->full_consumed) {
+        l->full_consumed = l->egress.consumed_pos;
+        l->full_since = l->spilling ? r->now : 0;
+    } else if (r->now - l->full_since > (uint64_t)r->settings.edge_dead_ms * 1000000u) {
+        uint64_t lost = l->egress.produced_pos - l->egress.consumed_pos;
+        counter_add(r->counters, COUNTER_LOST, lost > 0);
+        link_end(r, l, "it has taken nothing from its full ring for too long");
+    }
+}

@@ -1,0 +1,151 @@
+/* SUB and UNSUB.
+ *
+ * The order of tests is the protocol's: permission, token count, subscription count, validity. Whatever ends a
+ * subscription, or keeps it from coming to life, its edge gets exactly one SLOT_FREE (or the CONN_FREE of its connection).
+ */
+#include "base/check.h"
+#include "nats/proto.h"
+#include "nats/subject.h"
+#include "router/router.h"
+
+static void conn_list_add(struct router *r, struct conn *c, uint32_t index) {
+    struct sub *s = router_sub(r, index);
+    s->conn_next = c->first_sub;
+    s->conn_prev = 0;
+    if (c->first_sub)
+        router_sub(r, c->first_sub)->conn_prev = index;
+    c->first_sub = index;
+    c->sub_count++;
+}
+
+static void conn_list_remove(struct router *r, struct conn *c, uint32_t index) {
+    struct sub *s = router_sub(r, index);
+    if (s->conn_prev)
+        router_sub(r, s->conn_prev)->conn_next = s->conn_next;
+    else
+        c->first_sub = s->conn_next;
+    if (s->conn_next)
+        router_sub(r, s->conn_next)->conn_prev = s->conn_prev;
+    c->sub_count--;
+}
+
+void interest_drop(struct router *r, struct link *l, struct conn *c, uint32_t index) {
+    struct sub *s = router_sub(r, index);
+    struct account *a = account_find(r, c->account);
+    check(a != NULL);
+    sublist_remove(a->sublist, s);
+    a->sub_count--;
+    conn_list_remove(r, c, index);
+    link_slot_set(l, s->slot, 0);
+    router_sub_give(r, index);
+    counter_set(r->counters, COUNTER_SUBS, r->sub_count);
+}
+
+/* Why the subscription is refused; 0: it is not. */
+static enum record_deny refusal(const struct router *r, const struct conn *c, const struct account *a,
+                                struct view subject, struct view queue) {
+    if (view_equal(queue, VIEW(PROTO_SYSTEM_QUEUE)))
+        return RECORD_DENY_SUB;
+    uint32_t tokens_max = r->settings.max_sub_tokens;
+    if (tokens_max != 0 && subject_token_count(subject) > tokens_max)
+        return RECORD_DENY_TOKENS;
+    if ((c->subs_max != 0 && c->sub_count >= c->subs_max) || (a->subs_max != 0 && a->sub_count >= a->subs_max))
+        return RECORD_DENY_MAX_SUBS;
+    return subject_is_pattern(subject) ? 0 : RECORD_DENY_SUBJECT;
+}
+
+static bool after_lives(const struct router *r, const struct link *l, const struct record *rec, uint32_t after) {
+    uint32_t index = after == RECORD_NO_SLOT ? 0 : link_slot(l, after);
+    return index != 0 && router_sub(r, index)->conn == rec->conn;
+}
+
+/* A new subscription, in the sublist, the connection's list and the slot table; 0: no memory, nothing has changed. */
+static uint32_t make(struct router *r, struct link *l, struct conn *c, uint32_t number, const struct record_sub *fixed,
+                     struct view subject, struct view queue) {
+    struct account *a = account_find(r, c->account);
+    uint32_t index = router_sub_take(r);
+    if (index == 0)
+        return 0;
+    struct sub *s = router_sub(r, index);
+    s->conn = number;
+    s->slot = fixed->slot;
+    s->link = l->number;
+    s->delivered = fixed->delivered;
+    s->max = fixed->max;
+    if (sublist_insert(a->sublist, s, subject, queue) != ERR_OK) {
+        router_sub_give(r, index);
+        return 0;
+    }
+    conn_list_add(r, c, index);
+    a->sub_count++;
+    link_slot_set(l, fixed->slot, index);
+    counter_set(r->counters, COUNTER_SUBS, r->sub_count);
+    return index;
+}
+
+enum step interest_sub(struct router *r, struct link *l, struct conn *c, const struct record *rec,
+                       const struct record_parts *parts, const uint8_t *at, bool replay) {
+    struct record_sub fixed;
+    memcpy(&fixed, at + RECORD_HEADER, sizeof fixed);
+    if (!replay)
+        fixed.delivered = fixed.max = 0;
+    memcpy(r->scratch, at + parts->subject, (size_t)rec->subject_len + rec->reply_len);
+    struct view subject = view_of((const char *)r->scratch, rec->subject_len);
+    struct view queue = view_of((const char *)r->scratch + rec->subject_len, rec->reply_len);
+    if (!subject_is_clean(subject) || !subject_is_clean(queue) || link_slot(l, fixed.slot) != 0)
+        return STEP_BAD;
+    enum err e = link_slot_make(l, fixed.slot);
+    if (e == ERR_RANGE)
+        return STEP_BAD;
+    if (!replay && !egress_has_room(r, l, 2 * SMALL + DENY_BYTES(subject.len, queue.len), true)) {
+        r->no_room = l->number;
+        return STEP_WAIT;
+    }
+
+    uint32_t index = 0;
+    if (c->state == CONN_BOUND) {
+        struct account *a = account_find(r, c->account);
+        enum record_deny why = replay ? 0 : refusal(r, c, a, subject, queue);
+        if (why != 0)
+            record_deny(r, l, rec->conn, why, subject, queue);
+        else if (rec->flags & RECORD_ANSWER)
+            egress_small(r, l, RECORD_OK, rec->conn, 0);
+        if (why == 0 && !after_lives(r, l, rec, fixed.after)) {
+            if (e == ERR_OK && subject_is_pattern(subject))
+                index = make(r, l, c, rec->conn, &fixed, subject, queue);
+            if (index == 0)
+                admit_kick(r, l, rec->conn, RECORD_KICK_MEMORY);
+        }
+    } else {
+        counter_add(r->counters, COUNTER_RECORDS_IGNORED, 1);
+    }
+    if (index == 0 && !replay)
+        egress_small(r, l, RECORD_SLOT_FREE, rec->conn, fixed.slot);
+    return STEP_DONE;
+}
+
+enum step interest_unsub(struct router *r, struct link *l, struct conn *c, const struct record *rec, const uint8_t *at) {
+    struct record_unsub fixed;
+    memcpy(&fixed, at + RECORD_HEADER, sizeof fixed);
+    if (fixed.slot >= l->slot_high)
+        return STEP_BAD;
+    if (!egress_has_room(r, l, 2 * SMALL, true)) {
+        r->no_room = l->number;
+        return STEP_WAIT;
+    }
+    uint32_t index = link_slot(l, fixed.slot);
+    struct sub *s = index ? router_sub(r, index) : NULL;
+    if (s && s->conn != rec->conn)
+        return STEP_BAD;
+    if ((rec->flags & RECORD_ANSWER) && c->state == CONN_BOUND)
+        egress_small(r, l, RECORD_OK, rec->conn, 0);
+    if (!s) {
+        counter_add(r->counters, COUNTER_RECORDS_IGNORED, 1);
+    } else if (fixed.max > s->delivered) {
+        s->max = fixed.max;
+    } else {
+        interest_drop(r, l, c, index);
+        egress_small(r, l, RECORD_SLOT_FREE, rec->conn, fixed.slot);
+    }
+    return STEP_DONE;
+}

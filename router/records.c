@@ -1,0 +1,62 @@
+/* One record from an edge: is it allowed now, and whose is it?
+ *
+ * The table of state, record and action is docs/protocol.md, section 4. Only the impossible ends a link; what crosses an end
+ * on its way (a connection kicked, a slot over) is ignored and counted.
+ */
+#include "base/check.h"
+#include "router/router.h"
+
+void record_deny(struct router *r, struct link *l, uint32_t conn, enum record_deny why, struct view subject,
+                 struct view queue) {
+    struct record rec = {
+        .type = RECORD_DENY,
+        .conn = conn,
+        .aux = why,
+        .subject_len = (uint16_t)subject.len,
+        .reply_len = (uint16_t)queue.len,
+        .len = (uint32_t)record_len(0, 0, subject.len, queue.len, 0),
+    };
+    uint8_t *at = egress_claim(l);
+    memcpy(at, &rec, sizeof rec);
+    memcpy(at + RECORD_HEADER, subject.at, subject.len);
+    if (queue.len != 0)
+        memcpy(at + RECORD_HEADER + subject.len, queue.at, queue.len);
+    egress_advance(r, l, rec.len);
+}
+
+static enum step ignore(struct router *r, struct link *l) {
+    l->fanout.active = false; /* a kicked publisher's fan-out ends where it is */
+    counter_add(r->counters, COUNTER_RECORDS_IGNORED, 1);
+    return STEP_DONE;
+}
+
+enum step record_handle(struct router *r, struct link *l, const struct record *rec, const struct record_parts *parts,
+                        const uint8_t *at) {
+    if (rec->type == RECORD_BIND)
+        return admit_bind(r, l, rec, at + parts->payload, false);
+    struct conn *c = link_conn(l, rec->conn);
+    if (unlikely(!c || c->state == CONN_FREE || c->state == CONN_CLOSING))
+        return STEP_BAD;
+    switch (rec->type) {
+    case RECORD_PUB:
+        return likely(c->state == CONN_BOUND) ? publish(r, l, c, rec, parts, at) : ignore(r, l);
+    case RECORD_SUB:
+        return interest_sub(r, l, c, rec, parts, at, false);
+    case RECORD_UNSUB:
+        return c->state == CONN_BOUND ? interest_unsub(r, l, c, rec, at) : ignore(r, l);
+    case RECORD_OPTIONS:
+        if (rec->aux > RECORD_OPTIONS_ALL)
+            return STEP_BAD;
+        c->options = (uint8_t)rec->aux;
+        return STEP_DONE;
+    case RECORD_GATE:
+        if (c->state == CONN_BOUND)
+            stall_gate(r, l, c, rec->conn, rec->aux != 0);
+        return STEP_DONE;
+    case RECORD_CLOSE:
+        admit_close(r, l, rec->conn, c);
+        return STEP_DONE;
+    default:
+        return STEP_BAD; /* REBIND without a change of permissions, replay records outside a replay */
+    }
+}

@@ -1,0 +1,171 @@
+/* A router takes over.
+ *
+ * The rings, the commit page, the account book and the soft state are there; what is missing is interest, and each edge
+ * has it. In order:
+ *
+ *   Kernel, Links   the memory is mapped
+ *   Begin           an unfinished commit is completed, rings are opened, NOTE_RECOVERED goes out
+ *   (supervisor)    tells every edge to replay
+ *   replay rings    BIND, OPTIONS, SUB, GATE as of `consumed`; nothing of the ingress rings is touched
+ *   all ended       EPOCH into every egress ring, NOTE_READY, traffic
+ *
+ * An edge that has not finished within replay_ms is ended: half of the interest would mean losses and false 503s.
+ */
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "ipc/note.h"
+#include "router/router.h"
+
+/* Steps 3 and 4 of a commit (shm/commit.h): plain stores of known values, so doing them twice does no harm. */
+static void complete_commit(struct router *r) {
+    struct commit_page *p = r->page;
+    r->commit_no = atomic_load_explicit(&p->commit_no, memory_order_acquire);
+    if (atomic_load_explicit(&p->done_no, memory_order_acquire) == r->commit_no)
+        return;
+    const struct commit_turn *turn = &p->turn[r->commit_no & 1];
+    for (uint32_t i = 0; i < r->link_high; i++) {
+        struct link *l = &r->link[i];
+        if (l->state != LINK_NONE && turn->link[i].incarnation == l->incarnation)
+            atomic_store_explicit(&((struct ring_data *)l->egress_map.data)->produced_pos, turn->link[i].egress_produced,
+                                  memory_order_release);
+    }
+    for (uint32_t i = 0; i < r->link_high; i++) {
+        struct link *l = &r->link[i];
+        if (l->state != LINK_NONE && turn->link[i].incarnation == l->incarnation)
+            atomic_store_explicit(&((struct ring_credit *)l->ingress_map.credit)->consumed_pos,
+                                  turn->link[i].ingress_consumed, memory_order_release);
+    }
+    atomic_store_explicit(&p->done_no, r->commit_no, memory_order_release);
+}
+
+/* The record at which the router before died of itself is not tried again. */
+static void find_poison(struct router *r) {
+    uint64_t box = atomic_load_explicit(&r->page->box, memory_order_relaxed);
+    atomic_store_explicit(&r->page->box, 0, memory_order_relaxed);
+    if (r->died_signal == 0 || box == 0)
+        return;
+    uint32_t number = (uint32_t)((box & ~BOX_REPLAY) >> 56) - 1;
+    if (number >= r->link_high || r->link[number].state == LINK_NONE)
+        return;
+    uint64_t pos = box & 0x00ffffffffffffffu;
+    if (box & BOX_REPLAY)
+        r->link[number].poison_conn = pos;
+    else
+        r->link[number].poison_pos = (r->link[number].ingress.tail_pos & ~(uint64_t)0x00ffffffffffffffu) | pos;
+}
+
+void takeover_begin(struct router *r) {
+    complete_commit(r);
+    uint64_t now = clock_mono_ns();
+    for (uint32_t i = 0; i < r->link_high; i++) {
+        struct link *l = &r->link[i];
+        if (l->state == LINK_NONE)
+            continue;
+        bool replays = l->state == LINK_REPLAY;
+        if (link_open(r, l) != ERR_OK) {
+            link_end(r, l, "the positions of its rings cannot be");
+            continue;
+        }
+        l->state = replays ? LINK_REPLAY : LINK_LIVE;
+        l->replay_until = now + (uint64_t)r->settings.replay_ms * 1000000u;
+    }
+    find_poison(r);
+    r->begun = true;
+    note_send(r->control.fd, NOTE_RECOVERED, r->epoch, 0);
+}
+
+/* One record of a replay. */
+static enum step replay_record(struct router *r, struct link *l, const struct record *rec,
+                               const struct record_parts *parts, const uint8_t *at) {
+    if (rec->type == RECORD_REPLAY_BEGIN) {
+        l->replaying = rec->aux == r->epoch;
+        return STEP_DONE;
+    }
+    if (!l->replaying)
+        return STEP_DONE; /* left over from a replay to a router that did not live to its end */
+    if (rec->type == RECORD_REPLAY_END) {
+        if (rec->aux != r->epoch)
+            return STEP_BAD;
+        l->state = LINK_LIVE;
+        return STEP_DONE;
+    }
+    if (rec->type == RECORD_BIND)
+        return admit_bind(r, l, rec, at + parts->payload, true);
+    struct conn *c = link_conn(l, rec->conn);
+    if (!c || c->state == CONN_FREE || c->state == CONN_CLOSING)
+        return STEP_BAD;
+    if (l->poison_conn == rec->conn && c->state == CONN_BOUND)
+        admit_kick(r, l, rec->conn, RECORD_KICK_POISON);
+    switch (rec->type) {
+    case RECORD_OPTIONS:
+        c->options = (uint8_t)(rec->aux & RECORD_OPTIONS_ALL);
+        return STEP_DONE;
+    case RECORD_SUB:
+        return interest_sub(r, l, c, rec, parts, at, true);
+    case RECORD_GATE:
+        if (c->state == CONN_BOUND)
+            stall_gate(r, l, c, rec->conn, rec->aux != 0);
+        return STEP_DONE;
+    default:
+        return STEP_BAD;
+    }
+}
+
+static void replay_read(struct router *r, struct link *l) {
+    struct ring_reader *ring = &l->replay;
+    while (l->state == LINK_REPLAY) {
+        if (ring_ready(ring) == 0 && (!ring_reader_refresh(ring) || ring_ready(ring) == 0))
+            break;
+        struct record rec;
+        struct record_parts parts;
+        const uint8_t *at = ring_tail(ring);
+        enum step step = STEP_BAD;
+        if (record_take(&rec, &parts, at, ring_ready(ring), RECORD_TO_ROUTER) == ERR_OK) {
+            atomic_store_explicit(&r->page->box, commit_box_replay(l->number, rec.conn), memory_order_relaxed);
+            step = replay_record(r, l, &rec, &parts, at);
+        }
+        if (step == STEP_BAD) {
+            link_end(r, l, "its replay cannot be");
+            break;
+        }
+        ring_skip(ring, rec.len);
+    }
+    atomic_store_explicit(&r->page->box, 0, memory_order_relaxed);
+    if (l->state == LINK_ENDING)
+        return;
+    if (ring->broken) {
+        link_end(r, l, "it moved a position of its replay ring to where it cannot be");
+        return;
+    }
+    ring_release(ring);
+    ring_fence();
+    if (ring_reader_must_ring(ring))
+        link_ring(l);
+}
+
+bool takeover_step(struct router *r) {
+    bool all = true;
+    r->now = clock_mono_ns();
+    r->wall = clock_wall_s();
+    for (uint32_t i = 0; i < r->link_high; i++) {
+        struct link *l = &r->link[i];
+        if (l->state != LINK_REPLAY)
+            continue;
+        replay_read(r, l);
+        if (l->state == LINK_REPLAY && r->now > l->replay_until)
+            link_end(r, l, "it has not replayed its state in time");
+        all &= l->state != LINK_REPLAY;
+    }
+    if (!all)
+        return false;
+    for (uint32_t i = 0; i < r->link_high; i++) {
+        struct link *l = &r->link[i];
+        if (l->state == LINK_LIVE && egress_has_room(r, l, SMALL, true))
+            egress_small(r, l, RECORD_EPOCH, 0, r->epoch);
+    }
+    turn_commit(r);
+    r->running = true;
+    note_send(r->control.fd, NOTE_READY, r->epoch, 0);
+    return true;
+}

@@ -1,0 +1,306 @@
+/* router/router.h: the kernel's own state.
+ *
+ * One thread, one loop (router/main.c). A turn goes round the links (router/turn.c), takes records (router/records.c), and ends
+ * with one commit. Who may do what:
+ *
+ *   links.c     memory of a link, its tables of connections and slots, its end
+ *   admit.c     BIND, OPTIONS, CLOSE: the one way in and the one way out for a connection
+ *   interest.c  SUB, UNSUB
+ *   publish.c   PUB: plan, then commit; the fan-out cursor
+ *   egress.c    everything that is written to an edge: ring, overflow, control marks
+ *   stall.c     publishers of connections that do not read
+ *   accounts.c  accounts and floors, from the account book alone
+ *   replay.c    what a new router learns from its edges
+ *
+ * Nothing here blocks, and nothing on the way of a message allocates.
+ */
+#ifndef ROUTER_ROUTER_H
+#define ROUTER_ROUTER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/hash.h"
+#include "base/slab.h"
+#include "ipc/channel.h"
+#include "ipc/settings.h"
+#include "router/sublist.h"
+#include "shm/binding.h"
+#include "shm/book.h"
+#include "shm/commit.h"
+#include "shm/counters.h"
+#include "shm/record.h"
+#include "shm/ring.h"
+
+enum {
+    CHUNK = 1024,                /* entries of one piece of a table */
+    SLOT_CHUNKS_MAX = 16 * 1024, /* so a link has at most 16 Mi slots */
+    CONN_CHUNKS_MAX = SOFT_CONNS_MAX / CHUNK,
+    ACCOUNTS_MAX = 64 * 1024,
+    CONTROL_RESERVE = 64 * 1024, /* bytes of an egress ring that messages leave to control records */
+    TURN_UNITS = 64 * 1024,      /* work units of one link in one turn (router/cost.h) */
+    REMOVE_AT_ONCE = 256,        /* subscriptions removed in one step */
+    FANOUT_AT_ONCE = 16 * 1024,  /* targets served in one step */
+    SCRATCH = 2 * (RECORD_TEXT_MAX + 1) + 64,
+};
+
+enum conn_state {
+    CONN_FREE = 0,
+    CONN_BOUND,
+    CONN_KICKED,  /* refused or ended by the router: everything but CLOSE is ignored */
+    CONN_CLOSING, /* CLOSE was taken, subscriptions are being removed */
+};
+
+/* Marks that become records when there is room. Each connection has at most one of each, so they are bounded. */
+enum conn_mark { MARK_KICK = 1, MARK_STALL = 2, MARK_RESUME = 4, MARK_FREE = 8, MARK_QUEUED = 128 };
+
+struct conn {
+    uint8_t state;
+    uint8_t options; /* enum record_options */
+    uint8_t marks;   /* enum conn_mark */
+    uint8_t kick;    /* enum record_kick, with MARK_KICK */
+    uint32_t generation;
+    uint32_t account;
+    uint32_t principal;
+    uint32_t first_sub; /* head of the list over struct sub's conn_next; 0: none */
+    uint32_t sub_count;
+    uint32_t subs_max;
+    bool gated;            /* its output fills: who publishes to it is stalled */
+    uint64_t serial;       /* the highest that this number was ever bound with */
+    uint64_t expires_s;    /* 0: never */
+    uint64_t stalled_until; /* ns */
+    uint64_t stall_window;  /* ns: start of the second in which stall_used counts */
+    uint32_t stall_used;    /* ms */
+};
+
+enum link_state {
+    LINK_NONE = 0,
+    LINK_MAPPED, /* memory is here; no traffic before the takeover has ended */
+    LINK_REPLAY, /* its replay is awaited */
+    LINK_LIVE,
+    LINK_ENDING, /* its edge is gone or must go: nothing is read or written any more, its state is being removed */
+};
+
+/* The overflow of a link's egress: whole records in order, mapped twice like a ring; positions live in the commit page. */
+struct spill {
+    uint8_t *area;
+    uint64_t cap;
+    uint64_t head_pos, tail_pos;
+};
+
+/* A fan-out that does not fit into one step: its targets, in the order of (link, slot). It belongs to the source link, whose
+ * ring stands at that record. */
+struct fanout_target {
+    uint32_t link;
+    uint32_t slot;
+    uint32_t stamp;
+};
+struct fanout {
+    bool active;
+    uint32_t at, count, cap;
+    struct fanout_target *target;
+};
+
+struct link {
+    uint8_t state; /* enum link_state */
+    uint8_t number;
+    uint8_t kind; /* enum link_kind */
+    bool dirty;   /* positions changed in this turn */
+    bool spilling;
+    uint64_t incarnation;
+    struct ring_map ingress_map, egress_map, replay_map;
+    struct ring_reader ingress, replay;
+    struct ring_writer egress;
+    struct spill spill;
+    struct soft_link *soft;
+    int bell_in, bell_out; /* the edge rings bell_in; we ring bell_out */
+
+    uint32_t conn_high; /* numbers below have been used */
+    struct conn *conn_chunk[CONN_CHUNKS_MAX];
+    uint32_t slot_high;
+    uint32_t **slot_chunk; /* SLOT_CHUNKS_MAX pointers; an entry is a sub's index, 0: no live subscription */
+    uint32_t gated_count;
+
+    /* Connections with marks, oldest first: a ring of numbers that grows. */
+    uint32_t *marked;
+    uint32_t marked_at, marked_count, marked_cap;
+
+    /* This link as a source: the record at the head of its ring waits for room in wait_link's egress. */
+    bool waiting;
+    uint8_t wait_link;
+    uint64_t wait_since; /* ns */
+    struct fanout fanout;
+    struct commit_link resume; /* where the router before stood; its cursor concerns the first record only */
+    uint64_t poison_pos; /* record to skip; UINT64_MAX: none */
+
+    /* This link as a destination. */
+    uint64_t waited_window; /* ns: start of the second in which waited_ns counts */
+    uint64_t waited_ns;     /* how long sources have waited for it */
+    uint64_t full_since;    /* ns: no progress since, while something waits; 0: it moves */
+    uint64_t full_consumed; /* its position at that time */
+
+    uint32_t end_conn;       /* LINK_ENDING: next connection to clear */
+    bool end_told;           /* NOTE_LINK_BAD was sent */
+    bool down;               /* the supervisor says that the edge is gone: unmap when empty */
+    uint64_t replay_until;   /* ns */
+    uint64_t poison_conn;    /* connection whose replay killed a router; UINT64_MAX: none */
+    bool replaying;          /* REPLAY_BEGIN of this epoch has been seen */
+};
+
+struct account {
+    uint32_t number;
+    uint32_t conns_max, subs_max;
+    uint32_t conn_count, sub_count;
+    uint64_t floor; /* lowest valid serial of any principal */
+    struct sublist *sublist;
+    char name[BOOK_NAME_MAX + 1];
+};
+
+/* A connection whose subscriptions are removed step by step. */
+struct closing {
+    uint8_t link;
+    uint32_t conn;
+};
+
+struct stalled {
+    uint8_t link, by_link;
+    uint32_t conn, by_conn;
+};
+
+struct router {
+    struct settings settings;
+    struct hash_key hash;
+    struct binding_key key;
+    bool have_key, have_settings;
+    struct counters *counters;
+    struct commit_page *page;
+    uint64_t commit_no;
+    uint32_t epoch;
+    int died_signal;
+    struct book book;
+    bool running; /* the takeover has ended: records are taken */
+    bool begun;   /* Begin has come */
+    bool expiring; /* some binding has an expiry */
+
+    struct link link[LINKS_MAX];
+    uint32_t link_high;
+    uint32_t turn_first; /* link that this turn begins with */
+
+    struct account **account; /* by number */
+    uint32_t account_high;
+
+    struct slab slab;
+    struct sub **sub_chunk; /* pool of subscriptions, by index */
+    uint32_t sub_high, sub_free; /* free list over conn_next */
+    uint32_t stamp;
+    uint64_t sub_count;
+
+    struct closing *closing;
+    uint32_t closing_count, closing_cap;
+    bool has_dead; /* some subscriptions belong to closing connections or ending links: targets must be looked at */
+    uint32_t spilling_count;
+    uint32_t waiting_count;
+
+    struct stalled *stalled;
+    uint32_t stalled_count, stalled_cap;
+
+    struct match match, match_reply;
+    struct sub **targets; /* of the message being planned */
+    uint32_t targets_cap;
+    uint8_t no_room; /* with STEP_WAIT: the link that has none */
+    uint64_t random;
+    uint64_t now;  /* ns, once per turn */
+    uint64_t wall; /* s */
+    uint8_t scratch[SCRATCH];
+
+    struct channel control, authd;
+    bool authd_open;
+    int epoll;
+};
+
+/* What became of one record. */
+enum step {
+    STEP_DONE,
+    STEP_WAIT, /* no room at link no_room: the record stays */
+    STEP_BAD,  /* impossible for an honest edge: end the link */
+    STEP_MORE, /* a fan-out goes on in the next turn; what was written may be committed */
+};
+
+/* ---- links.c ---- */
+struct conn *link_conn(struct link *l, uint32_t number); /* null beyond the table */
+/* The same for a number that may be the next new one. Null: beyond the table, or no memory. */
+struct conn *link_conn_make(struct link *l, uint32_t number);
+uint32_t link_slot(const struct link *l, uint32_t slot);
+enum err link_slot_make(struct link *l, uint32_t slot); /* ERR_RANGE, ERR_NOMEM */
+void link_slot_set(struct link *l, uint32_t slot, uint32_t sub);
+struct sub *router_sub(const struct router *r, uint32_t index);
+uint32_t router_sub_take(struct router *r); /* 0: no memory */
+void router_sub_give(struct router *r, uint32_t index);
+enum err link_map(struct router *r, uint32_t number, uint8_t kind, uint64_t incarnation, const int *fds);
+enum err link_open(struct router *r, struct link *l); /* rings and overflow at the positions of the commit page */
+void link_end(struct router *r, struct link *l, const char *why); /* nothing more is taken from it nor given to it */
+bool link_clear_step(struct router *r, struct link *l); /* removes some of an ending link's state; true when nothing is left */
+void link_unmap(struct router *r, struct link *l);
+void link_ring(struct link *l);
+
+/* ---- egress.c ---- */
+/* Room for len bytes of records now? control: they may use the reserve. */
+bool egress_has_room(struct router *r, struct link *l, uint64_t len, bool control);
+uint8_t *egress_claim(struct link *l);
+void egress_advance(struct router *r, struct link *l, uint64_t len);
+/* A record without texts; room was made sure of. */
+void egress_small(struct router *r, struct link *l, enum record_type type, uint32_t conn, uint32_t aux);
+enum { SMALL = RECORD_HEADER };
+void egress_mark(struct router *r, struct link *l, uint32_t number, enum conn_mark mark);
+bool egress_marks_write(struct router *r, struct link *l);
+bool egress_spill_write(struct router *r, struct link *l); /* overflow to ring; true if something moved */
+/* A source cannot go on because l has no room: decides between waiting, spilling and ending l. True: try again at once. */
+bool egress_wait(struct router *r, struct link *source, struct link *l);
+void egress_wait_end(struct router *r, struct link *source);
+void egress_watch(struct router *r, struct link *l); /* ends an edge that makes no progress */
+
+/* ---- accounts.c ---- */
+struct account *account_find(struct router *r, uint32_t number); /* null: not in the book */
+void accounts_read(struct router *r); /* takes what is new in the book */
+
+/* ---- admit.c ---- */
+enum step admit_bind(struct router *r, struct link *l, const struct record *rec, const uint8_t *sealed, bool replay);
+void admit_kick(struct router *r, struct link *l, uint32_t number, enum record_kick why);
+void admit_close(struct router *r, struct link *l, uint32_t number, struct conn *c);
+bool admit_remove_step(struct router *r); /* goes on with removals; true if it did something */
+void admit_expire(struct router *r);
+
+/* ---- interest.c ---- */
+enum step interest_sub(struct router *r, struct link *l, struct conn *c, const struct record *rec,
+                       const struct record_parts *parts, const uint8_t *at, bool replay);
+enum step interest_unsub(struct router *r, struct link *l, struct conn *c, const struct record *rec, const uint8_t *at);
+/* Takes a subscription out of everything; the slot's number is free for the table, nothing is written. */
+void interest_drop(struct router *r, struct link *l, struct conn *c, uint32_t index);
+
+/* ---- publish.c ---- */
+enum step publish(struct router *r, struct link *l, struct conn *c, const struct record *rec,
+                  const struct record_parts *parts, const uint8_t *at);
+
+/* ---- stall.c ---- */
+void stall_gate(struct router *r, struct link *l, struct conn *c, uint32_t number, bool on);
+void stall_publisher(struct router *r, struct link *l, struct conn *c, uint32_t number, const struct sub *gated);
+void stall_forget(struct router *r, uint8_t link, uint32_t number); /* that connection has gone */
+
+/* ---- records.c ---- */
+enum step record_handle(struct router *r, struct link *l, const struct record *rec, const struct record_parts *parts,
+                        const uint8_t *at);
+/* A DENY for subject (and queue) on l; room of DENY_BYTES(subject, queue) was made sure of. */
+void record_deny(struct router *r, struct link *l, uint32_t conn, enum record_deny why, struct view subject,
+                 struct view queue);
+#define DENY_BYTES(subject_len, queue_len) ring_round(record_len(0, 0, (subject_len), (queue_len), 0))
+
+/* ---- turn.c ---- */
+bool turn_run(struct router *r); /* one turn; false if there was nothing to do */
+void turn_commit(struct router *r);
+bool turn_has_work(struct router *r); /* a look without side effects, for the moment before sleeping */
+
+/* ---- replay.c ---- */
+void takeover_begin(struct router *r);
+bool takeover_step(struct router *r); /* true when all replays have ended and traffic runs */
+
+#endif

@@ -1,0 +1,183 @@
+/* A turn: a budget of records from each link, then one commit.
+ *
+ * Until the commit nothing that the turn wrote is visible to anybody. The commit page gets all positions, then the commit
+ * number; only then the rings get theirs: every produced before any consumed, so that whoever sees a record consumed also
+ * finds what it caused. A router that dies between is completed by the next one (replay.c).
+ */
+#include "base/check.h"
+#include "base/log.h"
+#include "router/cost.h"
+#include "router/router.h"
+
+static void poison_note(struct router *r, const struct link *l, uint32_t conn) {
+    struct commit_page *p = r->page;
+    bool again = false;
+    for (uint32_t i = 0; i < POISON_KEPT; i++) {
+        const struct commit_poison *old = &p->poison[i];
+        again |= old->incarnation == l->incarnation && old->link == l->number && old->conn == conn &&
+                 old->wall_s + 60 >= r->wall;
+    }
+    p->poison[p->poison_count++ % POISON_KEPT] = (struct commit_poison){r->wall, l->incarnation, l->number, conn};
+    counter_add(r->counters, COUNTER_POISONED, 1);
+    log_error("link %u connection %u: the router before died of a record of it; the record is skipped%s", l->number, conn,
+              again ? " and the connection ended, because it is the second within a minute" : "");
+    if (again)
+        admit_kick(r, &r->link[l->number], conn, RECORD_KICK_POISON);
+}
+
+/* Handles the record at the tail. *units gets its price. */
+static enum step take_one(struct router *r, struct link *l, uint64_t *units) {
+    struct record rec;
+    struct record_parts parts;
+    const uint8_t *at = ring_tail(&l->ingress);
+    uint64_t pos = l->ingress.tail_pos;
+    if (unlikely(record_take(&rec, &parts, at, ring_ready(&l->ingress), RECORD_TO_ROUTER) != ERR_OK))
+        return STEP_BAD;
+    atomic_store_explicit(&r->page->box, commit_box(l->number, pos), memory_order_relaxed);
+    enum step step;
+    if (unlikely(pos == l->poison_pos)) {
+        l->poison_pos = UINT64_MAX;
+        poison_note(r, l, rec.conn);
+        step = STEP_DONE;
+    } else {
+        step = record_handle(r, l, &rec, &parts, at);
+    }
+    if (likely(step == STEP_DONE)) {
+        ring_skip(&l->ingress, rec.len);
+        l->resume.cursor = CURSOR_NONE;
+        l->dirty = true;
+    }
+    *units = COST_RECORD + rec.len;
+    if (rec.type == RECORD_PUB)
+        *units += (uint64_t)COST_TARGET * (r->match.plain_total + r->match.queue_count);
+    else if (rec.type == RECORD_SUB || rec.type == RECORD_UNSUB)
+        *units += COST_SUB;
+    else if (rec.type == RECORD_BIND)
+        *units += COST_BIND;
+    return step;
+}
+
+static bool take_some(struct router *r, struct link *l) {
+    bool worked = false;
+    uint64_t spent = 0;
+    while (spent < TURN_UNITS && l->state == LINK_LIVE) {
+        if (ring_ready(&l->ingress) == 0) {
+            if (!ring_reader_refresh(&l->ingress)) {
+                link_end(r, l, "it moved a position of its ring to where it cannot be");
+                break;
+            }
+            if (ring_ready(&l->ingress) == 0)
+                break;
+        }
+        uint64_t units = 0;
+        enum step step = take_one(r, l, &units);
+        spent += units;
+        if (step == STEP_BAD) {
+            link_end(r, l, "it sent a record that no honest edge can send");
+            break;
+        }
+        if (step == STEP_WAIT) {
+            if (l->state != LINK_LIVE || !egress_wait(r, l, &r->link[r->no_room]))
+                break;
+            continue; /* the room has changed: plan again */
+        }
+        worked = true;
+        if (unlikely(l->waiting))
+            egress_wait_end(r, l);
+        if (step == STEP_MORE)
+            break;
+    }
+    return worked;
+}
+
+bool turn_run(struct router *r) {
+    bool worked = false;
+    for (uint32_t i = 0; i < r->link_high; i++) {
+        uint32_t n = r->turn_first + i;
+        struct link *l = &r->link[n < r->link_high ? n : n - r->link_high];
+        if (likely(l->state == LINK_LIVE))
+            worked |= take_some(r, l);
+    }
+    if (++r->turn_first >= r->link_high)
+        r->turn_first = 0;
+    if (unlikely(r->closing_count != 0 || r->has_dead))
+        worked |= admit_remove_step(r);
+    for (uint32_t i = 0; i < r->link_high; i++) {
+        struct link *l = &r->link[i];
+        if (l->state != LINK_LIVE)
+            continue;
+        if (unlikely(l->spilling))
+            worked |= egress_spill_write(r, l);
+        if (l->marked_count != 0)
+            worked |= egress_marks_write(r, l);
+        if (unlikely(l->full_since != 0))
+            egress_watch(r, l);
+    }
+    if (worked)
+        turn_commit(r);
+    return worked;
+}
+
+static void fill_entry(struct commit_link *e, const struct link *l) {
+    e->incarnation = l->incarnation;
+    e->egress_produced = l->egress.head_pos;
+    e->ingress_consumed = l->ingress.tail_pos;
+    e->spill_produced = l->spill.head_pos;
+    e->spill_consumed = l->spill.tail_pos;
+    const struct fanout *f = &l->fanout;
+    e->cursor = !f->active ? CURSOR_NONE : f->at == 0 ? CURSOR_BEGUN : CURSOR_SERVED;
+    if (e->cursor == CURSOR_SERVED) {
+        e->cursor_link = f->target[f->at - 1].link;
+        e->cursor_slot = f->target[f->at - 1].slot;
+    } else if (l->resume.cursor != CURSOR_NONE) { /* not yet taken up again */
+        e->cursor = l->resume.cursor;
+        e->cursor_link = l->resume.cursor_link;
+        e->cursor_slot = l->resume.cursor_slot;
+    }
+}
+
+void turn_commit(struct router *r) {
+    struct commit_page *p = r->page;
+    atomic_store_explicit(&p->box, 0, memory_order_relaxed);
+    uint64_t no = r->commit_no + 1;
+    struct commit_turn *turn = &p->turn[no & 1];
+    for (uint32_t i = 0; i < r->link_high; i++)
+        if (r->link[i].state == LINK_LIVE)
+            fill_entry(&turn->link[i], &r->link[i]);
+    atomic_store_explicit(&p->commit_no, no, memory_order_release);
+    r->commit_no = no;
+    for (uint32_t i = 0; i < r->link_high; i++)
+        if (r->link[i].state == LINK_LIVE && r->link[i].dirty)
+            ring_publish(&r->link[i].egress);
+    for (uint32_t i = 0; i < r->link_high; i++)
+        if (r->link[i].state == LINK_LIVE && r->link[i].dirty)
+            ring_release(&r->link[i].ingress);
+    atomic_store_explicit(&p->done_no, no, memory_order_release);
+    ring_fence();
+    for (uint32_t i = 0; i < r->link_high; i++) {
+        struct link *l = &r->link[i];
+        if (l->state != LINK_LIVE || !l->dirty)
+            continue;
+        l->dirty = false;
+        if (ring_writer_must_ring(&l->egress) | ring_reader_must_ring(&l->ingress))
+            link_ring(l);
+    }
+    counter_add(r->counters, COUNTER_HEARTBEAT, 1);
+}
+
+bool turn_has_work(struct router *r) {
+    if (r->closing_count != 0)
+        return true;
+    for (uint32_t i = 0; i < r->link_high; i++) {
+        struct link *l = &r->link[i];
+        if (l->state != LINK_LIVE)
+            continue;
+        if (!l->waiting && (ring_ready(&l->ingress) != 0 || !ring_reader_refresh(&l->ingress) || ring_ready(&l->ingress) != 0))
+            return true;
+        if (l->marked_count != 0 && egress_has_room(r, l, 4 * SMALL, true))
+            return true;
+        if (l->fanout.active && !l->waiting)
+            return true;
+    }
+    return false;
+}

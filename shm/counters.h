@@ -1,0 +1,62 @@
+/* shm/counters.h: a process's counters page.
+ *
+ * One memory per role, written by the process that plays the role, readable by the supervisor and sysacct. It belongs to the
+ * role: a successor goes on counting in it. The table of names below is the only one.
+ */
+#ifndef SHM_COUNTERS_H
+#define SHM_COUNTERS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define COUNTER_TABLE(X)                                                                                               \
+    X(HEARTBEAT, "turns of the main loop")                                                                             \
+    X(IN_MSGS, "messages from connections")                                                                            \
+    X(IN_BYTES, "payload bytes of them")                                                                               \
+    X(OUT_MSGS, "messages to connections")                                                                             \
+    X(OUT_BYTES, "payload bytes of them")                                                                              \
+    X(CONNS, "live connections")                                                                                       \
+    X(CONNS_TOTAL, "connections since start")                                                                          \
+    X(SUBS, "live subscriptions")                                                                                      \
+    X(SLOW_CONSUMERS, "connections closed because they did not read")                                                  \
+    X(STALE, "connections closed because they did not answer PING")                                                    \
+    X(PROTOCOL_ERRORS, "connections closed for what they sent")                                                        \
+    X(BINDINGS, "bindings accepted or sealed")                                                                         \
+    X(BINDINGS_REFUSED, "bindings refused")                                                                            \
+    X(RECORDS_IGNORED, "records for connections or slots that had ended")                                              \
+    X(LINKS_ENDED, "links ended because their edge broke a rule or made no progress")                                  \
+    X(POISONED, "records skipped because a router died of them")                                                       \
+    X(SPILLED, "records that went through an overflow")                                                                \
+    X(STALLS, "publishers stalled")                                                                                    \
+    X(LOST, "messages lost with an edge that was ended")                                                               \
+    X(SERIAL_HIGH, "highest binding serial given out")                                                                 \
+    X(PEER_HIGH, "address of the connection being worked on, upper half")                                              \
+    X(PEER_LOW, "the same, lower half")                                                                                \
+    X(LOG_DROPPED, "log lines that found no room")
+
+enum counter {
+#define X(name, text) COUNTER_##name,
+    COUNTER_TABLE(X)
+#undef X
+        COUNTER_COUNT
+};
+
+struct counters {
+    _Atomic uint64_t value[COUNTER_COUNT];
+};
+
+/* There is one writer, so a load and a store do; no locked instruction. */
+static inline void counter_add(struct counters *c, enum counter which, uint64_t n) {
+    uint64_t v = atomic_load_explicit(&c->value[which], memory_order_relaxed);
+    atomic_store_explicit(&c->value[which], v + n, memory_order_relaxed);
+}
+
+static inline void counter_set(struct counters *c, enum counter which, uint64_t v) {
+    atomic_store_explicit(&c->value[which], v, memory_order_relaxed);
+}
+
+static inline uint64_t counter_get(const struct counters *c, enum counter which) {
+    return atomic_load_explicit(&c->value[which], memory_order_relaxed);
+}
+
+#endif

@@ -1,0 +1,22 @@
+/* The one authd: it gets the book, and a socket to the router and to each edge that is going. */
+#include "shm/commit.h"
+#include "supervisor/supervisor.h"
+
+void authd_start(struct supervisor *s) {
+    struct child *c = child_of(s, BULKHEAD__ROLE__ROLE_AUTHD, 0);
+    if (s->stop || c->pid || child_start(s, c, s->counters_fd[c->role->role]) != ERR_OK)
+        return;
+    child_send(s, c, MESSAGE_BOOK, NULL, &s->book_fd, 1);
+    if (s->router)
+        child_introduce(s, c, &s->child[s->router]);
+    for (uint32_t i = 0; i < s->edge_count; i++) {
+        if (s->edge[i].state == EDGE_GOING)
+            child_introduce(s, c, child_of(s, BULKHEAD__ROLE__ROLE_FRONTEND, i));
+    }
+}
+
+void authd_on_exit(struct supervisor *s, struct child *c, bool fault) {
+    c->restart_ms = s->now_ms + child_restart_delay(s, c, &s->authd_restarts, fault);
+    if (c->restart_ms <= s->now_ms)
+        authd_start(s);
+}

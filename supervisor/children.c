@@ -1,0 +1,303 @@
+/* One child, whatever its role: started, spoken to, listened to, buried.
+ *
+ * From a child only notes are read (ipc/note.h), never a message. What a child is sent waits in its channel while its socket
+ * is full; a child that lets too much wait is killed.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "supervisor/supervisor.h"
+
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
+
+enum { RETRY_MS = 1000, NOTES_PER_TURN = 256, SHORT_LIFE_MS = 1000 };
+
+struct child *child_of(struct supervisor *s, Bulkhead__Role role, uint32_t index) {
+    const struct family_role *row = family_role(role);
+    check(row && index < row->most);
+    return &s->child[row->uid_offset + index];
+}
+
+/* ---- sockets ---- */
+
+/* Two ends that keep message borders and never block. No descriptor can be sent to an end that does not accept them. */
+static enum err make_pair(int ends[2], bool second_accepts_fds) {
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0)
+        return ERR_SYSTEM;
+    setsockopt(ends[0], SOL_SOCKET, SO_PASSRIGHTS, &(int){0}, sizeof(int));
+    if (!second_accepts_fds)
+        setsockopt(ends[1], SOL_SOCKET, SO_PASSRIGHTS, &(int){0}, sizeof(int));
+    return ERR_OK;
+}
+
+static void poll_fd(struct supervisor *s, int fd, const struct child *c, bool process, uint32_t events, int operation) {
+    struct epoll_event event = {.events = events, .data.u64 = (uint64_t)c->number << 1 | process};
+    check(epoll_ctl(s->epoll_fd, operation, fd, &event) == 0);
+}
+
+/* Polls for writing as long as something waits. */
+static void update_polling(struct supervisor *s, struct child *c) {
+    uint32_t events = EPOLLIN | (c->control.backlog ? EPOLLOUT : 0u);
+    if (c->pid && c->polled && events != c->polled) {
+        poll_fd(s, c->control.fd, c, false, events, EPOLL_CTL_MOD);
+        c->polled = events;
+    }
+}
+
+static void stop_polling(struct supervisor *s, struct child *c) {
+    if (c->polled)
+        epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, c->control.fd, NULL);
+    c->polled = 0;
+}
+
+/* ---- sending ---- */
+
+void child_signal(const struct child *c, int signal_number) {
+    if (c->pid)
+        syscall(SYS_pidfd_send_signal, c->pidfd, signal_number, NULL, 0);
+}
+
+void child_blame(struct child *c, const char *what) {
+    if (!c->pid || c->blamed)
+        return;
+    log_error("%s %u (pid %d) %s: killed", c->role->name, child_link(c), (int)c->pid, what);
+    c->blamed = true;
+    child_signal(c, SIGKILL);
+}
+
+void child_send(struct supervisor *s, struct child *c, enum message_type type, const void *message, const int *fds,
+                int fd_count) {
+    if (!c->pid || c->blamed)
+        return;
+    enum err e = channel_send(&c->control, type, message, fds, fd_count);
+    if (e != ERR_OK && e != ERR_END) /* at the end its death is noticed elsewhere */
+        child_blame(c, "does not take what it is sent");
+    update_polling(s, c);
+}
+
+static void fill_peer(Bulkhead__Peer *peer, const struct supervisor *s, const struct child *c) {
+    bulkhead__peer__init(peer);
+    peer->role = c->role->role;
+    if (c->role->gifts & GIFT_LINK) {
+        peer->link = child_link(c);
+        peer->incarnation = s->edge[peer->link].incarnation;
+        peer->kind = LINK_FRONTEND;
+    }
+}
+
+void child_introduce(struct supervisor *s, struct child *a, struct child *b) {
+    check(family_may_talk(a->role->role, b->role->role));
+    int ends[2];
+    if (!a->pid || !b->pid)
+        return;
+    if (make_pair(ends, false) != ERR_OK) {
+        log_error("No socket between %s and %s: %s", a->role->name, b->role->name, strerror(errno));
+        return;
+    }
+    Bulkhead__Peer peer_a, peer_b;
+    fill_peer(&peer_a, s, a);
+    fill_peer(&peer_b, s, b);
+    child_send(s, a, MESSAGE_PEER, &peer_b.base, &ends[0], 1);
+    child_send(s, b, MESSAGE_PEER, &peer_a.base, &ends[1], 1);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+/* ---- starting ---- */
+
+static void send_key(struct supervisor *s, struct child *c) {
+    Bulkhead__Key key = BULKHEAD__KEY__INIT;
+    key.number = s->key->number;
+    key.key = (ProtobufCBinaryData){sizeof s->key->key, s->key->key};
+    child_send(s, c, MESSAGE_KEY, &key.base, NULL, 0);
+}
+
+static void send_log_pipe(struct supervisor *s, struct child *logd, const char *name, int fd) {
+    Bulkhead__LogPipe message = BULKHEAD__LOG_PIPE__INIT;
+    message.name = (ProtobufCBinaryData){strlen(name), (uint8_t *)(uintptr_t)name};
+    child_send(s, logd, MESSAGE_LOG_PIPE, &message.base, &fd, 1);
+}
+
+/* The pipe of a new process goes to logd; a new logd gets all of them. */
+static void hand_out_log_pipes(struct supervisor *s, struct child *c) {
+    struct child *logd = child_of(s, BULKHEAD__ROLE__ROLE_LOGD, 0);
+    if (c != logd) {
+        send_log_pipe(s, logd, c->role->name, c->log_fd);
+        return;
+    }
+    send_log_pipe(s, logd, "supervisor", s->own_log_fd);
+    for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
+        if (s->child[i].pid && s->child[i].log_fd >= 0)
+            send_log_pipe(s, logd, s->child[i].role->name, s->child[i].log_fd);
+    }
+}
+
+static enum err start_process(struct supervisor *s, struct child *c) {
+    int control[2] = {-1, -1}, log[2] = {-1, -1};
+    bool own_stderr = c->role->gifts & GIFT_STDERR;
+    enum err e = make_pair(control, true);
+    if (e == ERR_OK && !own_stderr && pipe2(log, O_CLOEXEC | O_NONBLOCK) != 0)
+        e = ERR_SYSTEM;
+    if (e == ERR_OK)
+        e = spawn_child(&s->spawner, c->role, c->number, own_stderr ? s->stderr_fd : log[1], control[1], &c->pid, &c->pidfd);
+    if (e == ERR_OK)
+        e = channel_open(&c->control, control[0], c->role->name, NULL, 0, s, 0);
+    if (log[1] >= 0)
+        close(log[1]);
+    if (control[1] >= 0)
+        close(control[1]);
+    if (e != ERR_OK) {
+        if (log[0] >= 0)
+            close(log[0]);
+        if (control[0] >= 0)
+            close(control[0]);
+        return e;
+    }
+    c->log_fd = log[0];
+    return ERR_OK;
+}
+
+enum err child_start(struct supervisor *s, struct child *c, int counters_fd) {
+    check(!c->pid);
+    c->restart_ms = 0;
+    if (start_process(s, c) != ERR_OK) {
+        log_error("Cannot start a %s: %s; tried again in %d ms", c->role->name, strerror(errno), RETRY_MS);
+        c->pid = 0;
+        c->restart_ms = s->now_ms + RETRY_MS;
+        return ERR_SYSTEM;
+    }
+    c->ready = c->blamed = false;
+    c->started_ms = s->now_ms;
+    c->polled = EPOLLIN;
+    poll_fd(s, c->control.fd, c, false, EPOLLIN, EPOLL_CTL_ADD);
+    poll_fd(s, c->pidfd, c, true, EPOLLIN, EPOLL_CTL_ADD);
+    if (c->role->gifts & GIFT_KEY)
+        send_key(s, c);
+    Bulkhead__Settings settings;
+    settings_fill(&settings, &s->settings);
+    child_send(s, c, MESSAGE_SETTINGS, &settings.base, &counters_fd, 1);
+    hand_out_log_pipes(s, c);
+    log_debug("Started %s %u (pid %d)", c->role->name, child_link(c), (int)c->pid);
+    return ERR_OK;
+}
+
+/* ---- listening ---- */
+
+static void on_note(struct supervisor *s, struct child *c, const struct note *note) {
+    switch (c->role->role) {
+    case BULKHEAD__ROLE__ROLE_ROUTER:
+        routers_on_note(s, c, note);
+        break;
+    case BULKHEAD__ROLE__ROLE_FRONTEND:
+        edges_on_note(s, c, note);
+        break;
+    default:
+        if (note->type == NOTE_READY)
+            c->ready = true;
+        else
+            child_blame(c, "sent a note that its role may not send");
+    }
+}
+
+void child_on_control(struct supervisor *s, struct child *c, uint32_t events) {
+    if (!c->pid || !c->polled)
+        return;
+    if (events & EPOLLOUT) {
+        channel_flush(&c->control);
+        update_polling(s, c);
+    }
+    for (int i = 0; i < NOTES_PER_TURN && c->pid && !c->blamed; i++) {
+        struct note note;
+        switch (note_receive(c->control.fd, &note)) {
+        case ERR_OK:
+            on_note(s, c, &note);
+            break;
+        case ERR_AGAIN:
+            return;
+        case ERR_END: /* it is about to end, or has no use without this socket */
+            stop_polling(s, c);
+            child_signal(c, SIGKILL);
+            return;
+        default:
+            child_blame(c, "sent something that is no note");
+        }
+    }
+    if (c->blamed)
+        stop_polling(s, c);
+}
+
+/* ---- burying ---- */
+
+uint32_t child_restart_delay(struct supervisor *s, const struct child *c, struct restarts *r, bool fault) {
+    uint32_t delay_ms;
+    if (s->stop)
+        return 0;
+    if (!restarts_note(r, s->now_ms, fault, &delay_ms)) {
+        char why[128];
+        snprintf(why, sizeof why, "%s %u died %d times within a minute by its own fault", c->role->name, child_link(c),
+                 RESTARTS_GIVE_UP);
+        supervisor_give_up(s, why);
+    }
+    return delay_ms;
+}
+
+/* Says what happened and returns whether it was the child's own fault. *signal_number: what it died of, 0 for an exit. */
+static bool judge_death(const struct supervisor *s, const struct child *c, const siginfo_t *info, int *signal_number) {
+    bool exited = info->si_code == CLD_EXITED;
+    *signal_number = exited ? 0 : info->si_status;
+    bool outside = !exited && (info->si_status == SIGKILL || info->si_status == SIGTERM) && !c->blamed;
+    bool fault = !outside || (!c->ready && s->now_ms - c->started_ms < SHORT_LIFE_MS && !s->stop);
+    if (s->stop && (exited ? info->si_status == 0 : outside)) {
+        log_debug("%s %u (pid %d) has ended", c->role->name, child_link(c), (int)c->pid);
+        return fault;
+    }
+    char how[64];
+    if (exited)
+        snprintf(how, sizeof how, "exited with status %d", info->si_status);
+    else
+        snprintf(how, sizeof how, "was killed by signal %d (%s)", info->si_status, strsignal(info->si_status));
+    log_line(outside ? LOG_WARN : LOG_ERROR, "%s %u (pid %d) %s: %s", c->role->name, child_link(c), (int)c->pid, how,
+             c->role->death);
+    return fault;
+}
+
+void child_on_exit(struct supervisor *s, struct child *c) {
+    siginfo_t info = {0};
+    if (!c->pid || waitid((idtype_t)P_PIDFD, (id_t)c->pidfd, &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
+        return;
+    int signal_number;
+    bool fault = judge_death(s, c, &info, &signal_number);
+    stop_polling(s, c);
+    epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, c->pidfd, NULL);
+    close(c->pidfd);
+    channel_close(&c->control);
+    if (c->log_fd >= 0)
+        close(c->log_fd);
+    c->log_fd = c->pidfd = -1;
+    c->pid = 0;
+    switch (c->role->role) {
+    case BULKHEAD__ROLE__ROLE_LOGD:
+        logging_on_exit(s, c, fault);
+        break;
+    case BULKHEAD__ROLE__ROLE_ROUTER:
+        routers_on_exit(s, c, fault, signal_number);
+        break;
+    case BULKHEAD__ROLE__ROLE_AUTHD:
+        authd_on_exit(s, c, fault);
+        break;
+    default:
+        edges_on_exit(s, c, fault);
+    }
+}

@@ -1,0 +1,49 @@
+/* Read a row as: these processes, each with a user id of its own, get exactly these things and sockets to exactly these
+ * roles. Beyond the gifts every process has its control socket, its log pipe and its counters page. */
+#include "supervisor/family.h"
+
+#include <stddef.h>
+
+#include "shm/commit.h"
+
+#define LOGD     BULKHEAD__ROLE__ROLE_LOGD
+#define ROUTER   BULKHEAD__ROLE__ROLE_ROUTER
+#define AUTHD    BULKHEAD__ROLE__ROLE_AUTHD
+#define FRONTEND BULKHEAD__ROLE__ROLE_FRONTEND
+#define TO(role) (1u << (role))
+
+/* clang-format off */
+static const struct family_role table[FAMILY_ROLE_END] = {
+    [LOGD] = {
+        LOGD, "logd", "bulkhead-logd", .uid_offset = 0, .most = 1,
+        .gifts = GIFT_STDERR,
+        .peers = 0,
+        .death = "log lines may be missing here"},
+    [ROUTER] = { /* the one at work, and the spare that waits */
+        ROUTER, "router", "bulkhead-router", .uid_offset = 1, .most = 2,
+        .gifts = GIFT_KEY | GIFT_COMMIT | GIFT_BOOK_R | GIFT_LINKS,
+        .peers = TO(AUTHD),
+        .death = "another one takes its place, clients stay connected"},
+    [AUTHD] = {
+        AUTHD, "authd", "bulkhead-authd", .uid_offset = 3, .most = 1,
+        .gifts = GIFT_KEY | GIFT_BOOK_W,
+        .peers = TO(ROUTER) | TO(FRONTEND),
+        .death = "logins wait for a new one"},
+    [FRONTEND] = {
+        FRONTEND, "frontend", "bulkhead-frontend", .uid_offset = 16, .most = LINKS_MAX,
+        .gifts = GIFT_LINK | GIFT_LISTENER | GIFT_FILES,
+        .peers = TO(AUTHD),
+        .death = "its clients reconnect"},
+};
+/* clang-format on */
+
+_Static_assert(16 + LINKS_MAX <= FAMILY_UIDS, "every process has a user id of its own");
+
+const struct family_role *family_role(Bulkhead__Role role) {
+    return (unsigned)role < FAMILY_ROLE_END && table[role].executable ? &table[role] : NULL;
+}
+
+bool family_may_talk(Bulkhead__Role a, Bulkhead__Role b) {
+    const struct family_role *row_a = family_role(a), *row_b = family_role(b);
+    return row_a && row_b && row_a->peers & TO(b) && row_b->peers & TO(a);
+}

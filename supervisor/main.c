@@ -1,0 +1,376 @@
+/* bulkhead: starts the family, watches it, ends it.
+ *
+ * Order of a start: command line, limits and executables, listeners, memory that outlives processes, then logd, authd, router,
+ * frontends; "Server is ready" when every frontend is. Afterwards this process only waits: for deaths (a pidfd each), for
+ * notes of its children, for signals and for times.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "nats/nkey.h"
+#include "shm/book.h"
+#include "shm/commit.h"
+#include "shm/counters.h"
+#include "shm/memfd.h"
+#include "supervisor/files.h"
+#include "supervisor/supervisor.h"
+
+enum { STOP_EDGES_MS = 4000, STOP_ALL_MS = 5000 };
+static const uint64_t FROM_SIGNALS = UINT64_MAX;
+
+/* ---- the start, step by step ---- */
+
+/* An empty page that is neither swapped, dumped nor inherited, for the key. */
+static struct binding_key *make_key(void) {
+    struct binding_key *key = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (key == MAP_FAILED)
+        log_die("No memory for the binding key: %s", strerror(errno));
+    if (mlock(key, 4096) != 0)
+        log_warn("The binding key cannot be locked into memory (%s): it may reach the swap space", strerror(errno));
+    madvise(key, 4096, MADV_DONTDUMP);
+    madvise(key, 4096, MADV_WIPEONFORK);
+    key->number = 1;
+    randombytes_buf(key->key, sizeof key->key);
+    return key;
+}
+
+static void make_server_id(struct supervisor *s) {
+    uint8_t public_key[crypto_sign_PUBLICKEYBYTES], secret_key[crypto_sign_SECRETKEYBYTES];
+    crypto_sign_keypair(public_key, secret_key);
+    sodium_memzero(secret_key, sizeof secret_key);
+    nkey_format(s->settings.server_id, NKEY_SERVER, public_key);
+}
+
+static void fill_settings(struct supervisor *s) {
+    const struct options *o = &s->options;
+    struct settings *t = &s->settings;
+    make_server_id(s);
+    snprintf(t->server_name, sizeof t->server_name, "%s", o->name[0] ? o->name : t->server_id);
+    snprintf(t->host, sizeof t->host, "%s", o->host);
+    t->debug = o->debug;
+    t->trace = o->trace;
+    t->max_payload = o->max_payload;
+    t->max_control_line = o->max_control_line;
+    t->max_pending = o->max_pending;
+    t->max_subscriptions = o->max_subscriptions;
+    t->max_sub_tokens = o->max_sub_tokens;
+    t->ping_interval_ms = o->ping_interval_ms;
+    t->ping_max = o->ping_max;
+    t->write_deadline_ms = o->write_deadline_ms;
+    t->auth_timeout_ms = o->auth_timeout_ms;
+    t->source_wait_ms = o->source_wait_ms;
+    t->source_share_ms = o->source_share_ms;
+    t->edge_dead_ms = o->edge_dead_ms;
+    t->replay_ms = o->replay_ms;
+    t->spill_bytes = o->spill_bytes;
+}
+
+static void say_hello(const struct supervisor *s) {
+    log_info("Starting bulkhead");
+    log_info("  Version:  %s", BULKHEAD_VERSION);
+    log_info("  Protocol: 2.9.10");
+    log_info("  Name:     %s", s->settings.server_name);
+    log_info("  ID:       %s", s->settings.server_id);
+}
+
+static void open_spawner(struct supervisor *s) {
+    char why[512];
+    if (spawn_open(&s->spawner, s->options.uid_base, why, sizeof why) != ERR_OK)
+        log_die("Cannot start: %s", why);
+    if (!s->spawner.root)
+        log_warn("Not started as root: all processes share user id %u and keep it, so the walls between them are system call "
+                 "filters and Landlock alone, and the limit of open files stays at %u",
+                 (unsigned)getuid(), s->spawner.files_max);
+}
+
+static void open_listeners(struct supervisor *s) {
+    int fds[LINKS_MAX];
+    char why[512], address[512];
+    enum err e = listeners_bind(fds, s->edge_count, s->options.host, s->options.port, &s->settings.port, why, sizeof why);
+    if (e != ERR_OK) {
+        listeners_address(address, sizeof address, s->options.host, s->options.port);
+        log_die("Error listening on port: %s, \"%s\"", address, why);
+    }
+    for (uint32_t i = 0; i < s->edge_count; i++)
+        s->edge[i].listener = fds[i];
+    listeners_address(address, sizeof address, s->options.host, s->settings.port);
+    log_info("Listening for client connections on %s", address);
+}
+
+/* What outlives the processes that use it. */
+static void make_memory(struct supervisor *s) {
+    bool made = memfd_make(&s->commit_fd, "commit", sizeof(struct commit_page), 1) == ERR_OK &&
+                memfd_make(&s->book_fd, "book", BOOK_BYTES, 0) == ERR_OK &&
+                memfd_reader(&s->book_reader_fd, s->book_fd) == ERR_OK;
+    for (int role = 0; role < FAMILY_ROLE_END && made; role++) {
+        const struct family_role *row = family_role((Bulkhead__Role)role);
+        if (row && !(row->gifts & GIFT_LINK))
+            made = memfd_make(&s->counters_fd[role], "counters", sizeof(struct counters), 1) == ERR_OK;
+    }
+    if (!made)
+        log_die("No shared memory: %s", strerror(errno));
+}
+
+static void on_places(void *owner, uint32_t frontend, uint32_t count) {
+    struct supervisor *s = owner;
+    Bulkhead__Places places = BULKHEAD__PLACES__INIT;
+    places.count = count;
+    child_send(s, child_of(s, BULKHEAD__ROLE__ROLE_FRONTEND, frontend), MESSAGE_PLACES, &places.base, NULL, 0);
+}
+
+static void on_recall(void *owner, uint32_t frontend) {
+    struct supervisor *s = owner;
+    child_send(s, child_of(s, BULKHEAD__ROLE__ROLE_FRONTEND, frontend), MESSAGE_RECALL, NULL, NULL, 0);
+}
+
+static uint32_t count_frontends(const struct options *o) {
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    uint32_t wanted = o->frontends ? o->frontends : cores < 1 ? 1 : (uint32_t)cores;
+    return wanted < LINKS_MAX ? wanted : LINKS_MAX;
+}
+
+static void lay_out(struct supervisor *s) {
+    for (int role = 0; role < FAMILY_ROLE_END; role++) {
+        const struct family_role *row = family_role((Bulkhead__Role)role);
+        for (uint32_t i = 0; row && i < row->most; i++) {
+            struct child *c = child_of(s, row->role, i);
+            *c = (struct child){.role = row, .number = row->uid_offset + i, .pidfd = -1, .log_fd = -1};
+            c->control.fd = -1;
+        }
+    }
+    s->edge_count = count_frontends(&s->options);
+    for (uint32_t i = 0; i < LINKS_MAX; i++)
+        s->edge[i].counters_fd = s->edge[i].listener = -1;
+    s->next_incarnation = clock_wall_ns(); /* never again, also after a restart */
+    s->next_cid = 1;
+    places_open(&s->places, s->options.max_connections, s, on_places, on_recall);
+}
+
+static void open_loop(struct supervisor *s) {
+    sigset_t handled;
+    sigemptyset(&handled);
+    for (size_t i = 0; i < 5; i++)
+        sigaddset(&handled, (int[]){SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2}[i]);
+    sigprocmask(SIG_BLOCK, &handled, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    s->signal_fd = signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK);
+    s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = FROM_SIGNALS};
+    if (s->signal_fd < 0 || s->epoll_fd < 0 || epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, s->signal_fd, &event) != 0)
+        log_die("Cannot wait for anything: %s", strerror(errno));
+}
+
+void supervisor_announce(struct supervisor *s) {
+    s->announced = true;
+    log_info("Server is ready");
+    files_write_ports(s->options.ports_file_dir, s->settings.host, s->settings.port);
+}
+
+/* ---- the end ---- */
+
+static bool runs(const struct child *c) {
+    return c->pid && c->role->role != BULKHEAD__ROLE__ROLE_LOGD;
+}
+
+static uint32_t count_running(const struct supervisor *s, bool edges_only) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < FAMILY_UIDS; i++)
+        count += runs(&s->child[i]) && (!edges_only || s->child[i].role->gifts & GIFT_LINK);
+    return count;
+}
+
+static void stop_children(struct supervisor *s, bool edges) {
+    for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
+        struct child *c = &s->child[i];
+        if (runs(c) && edges == !!(c->role->gifts & GIFT_LINK))
+            child_send(s, c, MESSAGE_STOP, NULL, NULL, 0);
+    }
+}
+
+static void kill_children(const struct supervisor *s) {
+    for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
+        if (runs(&s->child[i]))
+            child_signal(&s->child[i], SIGKILL);
+    }
+}
+
+_Noreturn void supervisor_give_up(struct supervisor *s, const char *why) {
+    log_line(LOG_FATAL, "%s: the server ends", why);
+    kill_children(s);
+    files_remove_ports(s->options.ports_file_dir);
+    exit(1); /* the log is finished on the way */
+}
+
+static void begin_stop(struct supervisor *s, int signal_number) {
+    if (s->stop) {
+        kill_children(s); /* asked twice */
+        return;
+    }
+    log_info("Initiating Shutdown...");
+    s->stop = STOP_EDGES;
+    s->stop_signal = signal_number;
+    s->stop_edges_ms = s->now_ms + STOP_EDGES_MS;
+    s->stop_all_ms = s->now_ms + STOP_ALL_MS;
+    stop_children(s, true);
+}
+
+/* Edges first, because what they still deliver comes from the router. */
+static void go_on_stopping(struct supervisor *s) {
+    if (s->stop == STOP_EDGES && (count_running(s, true) == 0 || s->now_ms >= s->stop_edges_ms)) {
+        s->stop = STOP_REST;
+        stop_children(s, false);
+    }
+    if (s->now_ms >= s->stop_all_ms)
+        kill_children(s);
+    if (count_running(s, false))
+        return;
+    log_info("Server Exiting..");
+    files_remove_ports(s->options.ports_file_dir);
+    exit(s->stop_signal == SIGINT ? 0 : 1); /* as nats-server does it */
+}
+
+/* ---- the loop ---- */
+
+static void on_signal(struct supervisor *s, int number) {
+    const char *name = number == SIGINT    ? "interrupt"
+                       : number == SIGTERM ? "terminated"
+                       : number == SIGHUP  ? "hangup"
+                       : number == SIGUSR1 ? "user defined signal 1"
+                                           : "user defined signal 2";
+    log_debug("Trapped \"%s\" signal", name);
+    switch (number) {
+    case SIGHUP:
+        log_error("Failed to reload server configuration: can only reload config when a file is provided using -c or --config");
+        break;
+    case SIGUSR1:
+        log_info("File log re-open ignored, not a file logger");
+        break;
+    case SIGUSR2:
+        log_warn("There is no lame duck mode yet: the signal is ignored");
+        break;
+    default:
+        begin_stop(s, number);
+    }
+}
+
+static void read_signals(struct supervisor *s) {
+    struct signalfd_siginfo info;
+    while (read(s->signal_fd, &info, sizeof info) == (ssize_t)sizeof info)
+        on_signal(s, (int)info.ssi_signo);
+}
+
+/* When a child that does not run is to be started; 0: not by time. */
+static uint64_t start_due(const struct supervisor *s, const struct child *c) {
+    if (!c->role || c->pid || s->stop)
+        return 0;
+    if (c->role->role == BULKHEAD__ROLE__ROLE_ROUTER && s->router && s->router_state != ROUTER_READY)
+        return 0;
+    if (c->role->gifts & GIFT_LINK && s->edge[child_link(c)].state != EDGE_DOWN)
+        return 0;
+    return c->restart_ms;
+}
+
+static void start_due_children(struct supervisor *s) {
+    for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
+        struct child *c = &s->child[i];
+        uint64_t due = start_due(s, c);
+        if (!due || due > s->now_ms)
+            continue;
+        switch (c->role->role) {
+        case BULKHEAD__ROLE__ROLE_LOGD:
+            logging_start(s);
+            break;
+        case BULKHEAD__ROLE__ROLE_ROUTER:
+            routers_start(s);
+            break;
+        case BULKHEAD__ROLE__ROLE_AUTHD:
+            authd_start(s);
+            break;
+        default:
+            edges_start(s, child_link(c));
+        }
+    }
+}
+
+static void earlier(uint64_t *a, uint64_t b) {
+    if (b && b < *a)
+        *a = b;
+}
+
+/* Does what is due; returns how long to wait for the next, in milliseconds, -1: no time is set. */
+static int run_timers(struct supervisor *s) {
+    uint64_t next = UINT64_MAX;
+    start_due_children(s);
+    for (uint32_t i = 0; i < FAMILY_UIDS; i++)
+        earlier(&next, start_due(s, &s->child[i]));
+    earlier(&next, places_tick(&s->places, s->now_ms));
+    if (s->stop) {
+        go_on_stopping(s);
+        earlier(&next, s->stop == STOP_EDGES ? s->stop_edges_ms : s->stop_all_ms);
+    }
+    if (next == UINT64_MAX)
+        return -1;
+    return next <= s->now_ms ? 1 : next - s->now_ms > 60000 ? 60000 : (int)(next - s->now_ms);
+}
+
+static void turn(struct supervisor *s) {
+    struct epoll_event events[64];
+    int count = epoll_wait(s->epoll_fd, events, 64, run_timers(s));
+    s->now_ms = clock_mono_ms();
+    for (int i = 0; i < count; i++) {
+        uint64_t from = events[i].data.u64;
+        if (from == FROM_SIGNALS)
+            read_signals(s);
+        else if (from & 1)
+            child_on_exit(s, &s->child[from >> 1]);
+        else
+            child_on_control(s, &s->child[from >> 1], events[i].events);
+    }
+}
+
+int main(int argc, char **argv) {
+#ifndef BULKHEAD_SANITIZED
+    prctl(PR_SET_DUMPABLE, 0);
+#endif
+    static struct supervisor s;
+    s.stderr_fd = s.spawner.null_fd = -1;
+    enum options_verdict verdict = options_parse(&s.options, argc, argv);
+    if (verdict != OPTIONS_RUN)
+        return verdict == OPTIONS_EXIT_0 ? 0 : 1;
+    s.now_ms = clock_mono_ms();
+    lay_out(&s);
+    logging_open(&s);
+    log_set(s.options.debug, s.options.trace);
+    if (sodium_init() < 0)
+        log_die("libsodium does not start");
+    s.key = make_key();
+    fill_settings(&s);
+    say_hello(&s);
+    open_spawner(&s);
+    if (s.options.pid_file[0])
+        files_write_pid(s.options.pid_file);
+    open_listeners(&s);
+    make_memory(&s);
+    open_loop(&s);
+
+    logging_start(&s);
+    authd_start(&s);
+    routers_start(&s);
+    for (uint32_t i = 0; i < s.edge_count; i++)
+        edges_start(&s, i);
+    while (true)
+        turn(&s);
+}

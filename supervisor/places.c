@@ -1,0 +1,117 @@
+#include "supervisor/places.h"
+
+#include <string.h>
+
+#include "base/check.h"
+
+void places_open(struct places *p, uint32_t count, void *owner, void (*send_places)(void *, uint32_t, uint32_t),
+                 void (*send_recall)(void *, uint32_t)) {
+    *p = (struct places){.free = count, .owner = owner, .send_places = send_places, .send_recall = send_recall};
+}
+
+/* Large while there is plenty, one near the bound. */
+static uint32_t block_size(const struct places *p) {
+    uint32_t present = 0;
+    for (uint32_t i = 0; i < LINKS_MAX; i++)
+        present += p->present[i];
+    uint32_t block = p->free / (4 * (present ? present : 1));
+    return block < 1 ? 1 : block > PLACES_BLOCK_MAX ? PLACES_BLOCK_MAX : block;
+}
+
+static void queue_remove(struct places *p, uint32_t at) {
+    p->asking[p->queue[at]] = false;
+    memmove(p->queue + at, p->queue + at + 1, p->queue_len - at - 1);
+    p->queue_len--;
+}
+
+static void answer_first(struct places *p, uint32_t count) {
+    uint32_t frontend = p->queue[0];
+    queue_remove(p, 0);
+    p->recalling = false;
+    p->free -= count;
+    p->leased[frontend] += count;
+    p->send_places(p->owner, frontend, count);
+}
+
+static bool answers_owed(const struct places *p) {
+    for (uint32_t i = 0; i < LINKS_MAX; i++) {
+        if (p->recalled[i] && i != p->queue[0])
+            return true;
+    }
+    return false;
+}
+
+static void recall_others(struct places *p, uint64_t now_ms) {
+    p->recalling = true;
+    p->recall_ends_ms = now_ms + PLACES_RECALL_MS;
+    for (uint32_t i = 0; i < LINKS_MAX; i++) {
+        if (p->present[i] && !p->recalled[i] && i != p->queue[0]) {
+            p->recalled[i] = true;
+            p->send_recall(p->owner, i);
+        }
+    }
+}
+
+/* Answers who can be answered, from the first in the queue. */
+static void serve(struct places *p, uint64_t now_ms) {
+    while (p->queue_len) {
+        if (p->free) {
+            answer_first(p, block_size(p));
+            continue;
+        }
+        if (!p->recalling)
+            recall_others(p, now_ms);
+        if (answers_owed(p))
+            return;
+        answer_first(p, 0);
+    }
+}
+
+void places_join(struct places *p, uint32_t frontend) {
+    check(frontend < LINKS_MAX && !p->present[frontend]);
+    p->present[frontend] = true;
+}
+
+void places_leave(struct places *p, uint32_t frontend, uint64_t now_ms) {
+    if (!p->present[frontend])
+        return;
+    p->free += p->leased[frontend];
+    p->leased[frontend] = 0;
+    p->present[frontend] = p->recalled[frontend] = false;
+    for (uint32_t i = 0; i < p->queue_len; i++) {
+        if (p->queue[i] == frontend) {
+            p->recalling = p->recalling && i != 0;
+            queue_remove(p, i);
+            break;
+        }
+    }
+    serve(p, now_ms);
+}
+
+void places_want(struct places *p, uint32_t frontend, uint64_t now_ms) {
+    if (!p->present[frontend] || p->asking[frontend])
+        return;
+    p->asking[frontend] = true;
+    p->queue[p->queue_len++] = (uint8_t)frontend;
+    serve(p, now_ms);
+}
+
+enum err places_back(struct places *p, uint32_t frontend, uint32_t count, uint64_t now_ms) {
+    if (!p->present[frontend] || count > p->leased[frontend])
+        return ERR_HOSTILE;
+    p->leased[frontend] -= count;
+    p->free += count;
+    p->recalled[frontend] = false;
+    serve(p, now_ms);
+    return ERR_OK;
+}
+
+uint64_t places_tick(struct places *p, uint64_t now_ms) {
+    if (!p->recalling)
+        return 0;
+    if (now_ms < p->recall_ends_ms)
+        return p->recall_ends_ms;
+    memset(p->recalled, 0, sizeof p->recalled); /* too late an answer still counts as places given back */
+    serve(p, now_ms);
+    return p->recalling ? p->recall_ends_ms : 0;
+}

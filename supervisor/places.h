@@ -1,0 +1,50 @@
+/* supervisor/places.h: who may have how many connections, so that all frontends together stay within max_connections.
+ *
+ * A place is the right to one connection. The supervisor leases places to frontends in blocks, one by one near the bound.
+ * Are all leased and one frontend asks, every other one is told to give back what it does not use (Recall); the request is
+ * answered when all have done so. The lease of a frontend that died comes back whole. Nothing here sends anything: the two
+ * callbacks do.
+ */
+#ifndef SUPERVISOR_PLACES_H
+#define SUPERVISOR_PLACES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "shm/commit.h"
+
+enum { PLACES_BLOCK_MAX = 256, PLACES_RECALL_MS = 1000 };
+
+struct places {
+    uint32_t free;
+    uint32_t leased[LINKS_MAX];
+    bool present[LINKS_MAX]; /* takes part: may ask, is told to give back */
+    bool asking[LINKS_MAX];
+    bool recalled[LINKS_MAX]; /* owes an answer to a Recall */
+    uint8_t queue[LINKS_MAX]; /* who asks, in order; each once */
+    uint32_t queue_len;
+    bool recalling;       /* a round of recalls runs for queue[0] */
+    uint64_t recall_ends_ms;
+    void *owner;
+    void (*send_places)(void *owner, uint32_t frontend, uint32_t count);
+    void (*send_recall)(void *owner, uint32_t frontend);
+};
+
+void places_open(struct places *p, uint32_t count, void *owner, void (*send_places)(void *, uint32_t, uint32_t),
+                 void (*send_recall)(void *, uint32_t));
+
+/* A frontend's process is there, or has gone. */
+void places_join(struct places *p, uint32_t frontend);
+void places_leave(struct places *p, uint32_t frontend, uint64_t now_ms);
+
+/* It asks for places; asking again before the answer changes nothing. */
+void places_want(struct places *p, uint32_t frontend, uint64_t now_ms);
+
+/* It gives count places back. ERR_HOSTILE: it never had so many. */
+enum err places_back(struct places *p, uint32_t frontend, uint32_t count, uint64_t now_ms);
+
+/* Ends a round that somebody does not answer. Returns when to call again, 0: no need. */
+uint64_t places_tick(struct places *p, uint64_t now_ms);
+
+#endif

@@ -1,0 +1,250 @@
+#include "supervisor/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/close_range.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "ipc/settings.h"
+#include "shm/commit.h"
+
+enum { FILES_WISH = 1 << 20, FILES_OTHERS = 4096 };
+
+/* ---- executables ---- */
+
+static bool folder_of_self(char *out, size_t cap) {
+    ssize_t len = readlink("/proc/self/exe", out, cap - 1);
+    if (len <= 0)
+        return false;
+    out[len] = '\0';
+    char *slash = strrchr(out, '/');
+    if (!slash)
+        return false;
+    *slash = '\0';
+    return true;
+}
+
+static const char *open_executable(int *fd, int folder_fd, const char *name) {
+    struct stat st;
+    *fd = openat(folder_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (*fd < 0 || fstat(*fd, &st) != 0)
+        return strerror(errno);
+    if (!S_ISREG(st.st_mode))
+        return "is not a regular file";
+    if (st.st_mode & (S_IWGRP | S_IWOTH))
+        return "may be written by others";
+    if (st.st_uid != 0 && st.st_uid != geteuid())
+        return "belongs to another user";
+    return NULL;
+}
+
+static enum err open_executables(struct spawner *sp, char *why, size_t cap) {
+    char self[4096];
+    const char *folder = LIBEXECDIR;
+    int folder_fd = folder_of_self(self, sizeof self) ? open(self, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (folder_fd >= 0 && faccessat(folder_fd, family_role(BULKHEAD__ROLE__ROLE_ROUTER)->executable, F_OK, 0) == 0) {
+        folder = self;
+    } else {
+        if (folder_fd >= 0)
+            close(folder_fd);
+        folder_fd = open(LIBEXECDIR, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    }
+    if (folder_fd < 0) {
+        snprintf(why, cap, "no executables beside this one nor in %s", LIBEXECDIR);
+        return ERR_SYSTEM;
+    }
+    for (int role = 0; role < FAMILY_ROLE_END; role++) {
+        const struct family_role *row = family_role((Bulkhead__Role)role);
+        const char *problem = row ? open_executable(&sp->executable_fd[role], folder_fd, row->executable) : NULL;
+        if (problem) {
+            snprintf(why, cap, "%s/%s: %s", folder, row->executable, problem);
+            return ERR_SYSTEM;
+        }
+    }
+    close(folder_fd);
+    return ERR_OK;
+}
+
+/* ---- limits and users ---- */
+
+static uint32_t raise_files_limit(bool root) {
+    struct rlimit limit = {0, 0};
+    getrlimit(RLIMIT_NOFILE, &limit);
+    if (root && limit.rlim_max < FILES_WISH) {
+        unsigned long most = FILES_WISH;
+        FILE *f = fopen("/proc/sys/fs/nr_open", "re");
+        if (f) {
+            if (fscanf(f, "%lu", &most) != 1 || most > FILES_WISH)
+                most = FILES_WISH;
+            fclose(f);
+        }
+        struct rlimit raised = {most, most};
+        if (most > limit.rlim_max && setrlimit(RLIMIT_NOFILE, &raised) == 0)
+            return (uint32_t)most;
+    }
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    return limit.rlim_max > FILES_WISH ? FILES_WISH : (uint32_t)limit.rlim_max;
+}
+
+static enum err check_uids(uint32_t uid_base, char *why, size_t cap) {
+    for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
+        const struct passwd *user = getpwuid(uid_base + i);
+        if (user && strncmp(user->pw_name, "bulkhead", 8) != 0) {
+            snprintf(why, cap, "user id %u belongs to \"%s\"; choose %d free ids with --uid_base", uid_base + i,
+                     user->pw_name, FAMILY_UIDS);
+            return ERR_SYSTEM;
+        }
+        const struct group *group = getgrgid(uid_base + i);
+        if (group && strncmp(group->gr_name, "bulkhead", 8) != 0) {
+            snprintf(why, cap, "group id %u belongs to \"%s\"; choose %d free ids with --uid_base", uid_base + i,
+                     group->gr_name, FAMILY_UIDS);
+            return ERR_SYSTEM;
+        }
+    }
+    return ERR_OK;
+}
+
+enum err spawn_open(struct spawner *sp, uint32_t uid_base, char *why, size_t cap) {
+    *sp = (struct spawner){.root = geteuid() == 0, .uid_base = uid_base};
+    for (int role = 0; role < FAMILY_ROLE_END; role++)
+        sp->executable_fd[role] = -1;
+    sp->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (sp->null_fd < 0) {
+        snprintf(why, cap, "/dev/null: %s", strerror(errno));
+        return ERR_SYSTEM;
+    }
+    sp->files_max = raise_files_limit(sp->root);
+    enum err e = open_executables(sp, why, cap);
+    return e == ERR_OK && sp->root ? check_uids(uid_base, why, cap) : e;
+}
+
+/* ---- in the child, between fork and exec ---- */
+
+static _Noreturn void child_fail(const char *step) {
+    dprintf(2, "FCannot start a process: %s: %s\n", step, strerror(errno));
+    _exit(127);
+}
+
+#define must(call)                                                                                                     \
+    do {                                                                                                               \
+        if ((call) < 0)                                                                                                \
+            child_fail(#call);                                                                                         \
+    } while (0)
+
+static void arrange_fds(const struct spawner *sp, int log_fd, int control_fd, int executable_fd) {
+    /* Out of the way first, so that no dup2 below hits one that is still needed. */
+    int log = fcntl(log_fd, F_DUPFD_CLOEXEC, 16), control = fcntl(control_fd, F_DUPFD_CLOEXEC, 16);
+    int executable = fcntl(executable_fd, F_DUPFD_CLOEXEC, 16), null = fcntl(sp->null_fd, F_DUPFD_CLOEXEC, 16);
+    if (log < 0 || control < 0 || executable < 0 || null < 0)
+        child_fail("descriptors");
+    must(dup2(log, 2));
+    must(dup2(null, 0));
+    must(dup2(null, 1));
+    must(dup2(control, CONTROL_FD));
+    must(dup3(executable, CONTROL_FD + 1, O_CLOEXEC));
+    must((int)syscall(SYS_close_range, CONTROL_FD + 2, ~0u, 0));
+}
+
+static void limit_resources(const struct spawner *sp, const struct family_role *role) {
+    struct rlimit files = {sp->files_max, sp->files_max};
+    if (!(role->gifts & GIFT_FILES) && sp->files_max > FILES_OTHERS)
+        files.rlim_cur = files.rlim_max = FILES_OTHERS;
+    must(setrlimit(RLIMIT_NOFILE, &files));
+#ifndef BULKHEAD_SANITIZED
+    must(setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0}));
+#endif
+}
+
+static void drop_privileges(const struct spawner *sp, uint32_t number) {
+    if (sp->root) {
+        uid_t id = sp->uid_base + number;
+        for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
+            must(prctl(PR_CAPBSET_DROP, cap, 0, 0, 0));
+        must(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0));
+        must(setgroups(0, NULL));
+        must(setresgid(id, id, id));
+        must(setresuid(id, id, id));
+    }
+    must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+}
+
+/* After the change of user, which clears it. Then the parent is compared: it may have gone before. logd stays to write down
+ * what is still in its pipes. */
+static void die_with_parent(const struct family_role *role, pid_t parent) {
+    if (!(role->gifts & GIFT_STDERR))
+        must(prctl(PR_SET_PDEATHSIG, SIGKILL));
+    if (getppid() != parent)
+        _exit(1);
+}
+
+static void reset_signals(void) {
+    for (int i = 1; i < NSIG; i++) {
+        if (i != SIGKILL && i != SIGSTOP && i != SIGPIPE)
+            signal(i, SIG_DFL);
+    }
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* Sanitizers take their options from the environment; nothing else does. */
+static char **child_environment(void) {
+    static char *environment[8];
+#ifdef BULKHEAD_SANITIZED
+    extern char **environ;
+    static const char *const names[] = {"ASAN_OPTIONS=", "UBSAN_OPTIONS=", "LSAN_OPTIONS=", "TSAN_OPTIONS=", "ASAN_SYMBOLIZER_PATH="};
+    size_t count = 0;
+    for (char **e = environ; *e; e++) {
+        for (size_t i = 0; i < sizeof names / sizeof *names && count < 7; i++) {
+            if (strncmp(*e, names[i], strlen(names[i])) == 0)
+                environment[count++] = *e;
+        }
+    }
+#endif
+    return environment;
+}
+
+static _Noreturn void become_child(const struct spawner *sp, const struct family_role *role, uint32_t number, int log_fd,
+                                   int control_fd, pid_t parent) {
+    char name[32];
+    snprintf(name, sizeof name, "%s", role->executable);
+    reset_signals();
+    setsid(); /* a terminal's interrupt is for the supervisor alone */
+    umask(077);
+    arrange_fds(sp, log_fd, control_fd, sp->executable_fd[role->role]);
+    must(chdir("/"));
+    limit_resources(sp, role);
+    drop_privileges(sp, number);
+    die_with_parent(role, parent);
+    syscall(SYS_execveat, CONTROL_FD + 1, "", (char *[]){name, NULL}, child_environment(), AT_EMPTY_PATH);
+    child_fail("exec");
+}
+
+enum err spawn_child(const struct spawner *sp, const struct family_role *role, uint32_t number, int log_fd,
+                     int control_fd, pid_t *pid, int *pidfd) {
+    pid_t parent = getpid();
+    pid_t made = fork();
+    if (made < 0)
+        return ERR_SYSTEM;
+    if (made == 0)
+        become_child(sp, role, number, log_fd, control_fd, parent);
+    *pid = made;
+    *pidfd = (int)syscall(SYS_pidfd_open, made, 0);
+    if (*pidfd < 0) {
+        kill(made, SIGKILL);
+        return ERR_SYSTEM;
+    }
+    fcntl(*pidfd, F_SETFD, FD_CLOEXEC);
+    return ERR_OK;
+}

@@ -1,0 +1,192 @@
+/* supervisor/supervisor.h: the state of the supervisor, shared by its own files only.
+ *
+ * main.c starts and stops the server and runs the loop; children.c starts single processes and notices their deaths;
+ * routers.c, authd.c and edges.c each know one kind of child: what it is sent, what its notes mean, what follows from its
+ * death. Every child has one number, its offset from uid_base.
+ */
+#ifndef SUPERVISOR_SUPERVISOR_H
+#define SUPERVISOR_SUPERVISOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "ipc/channel.h"
+#include "ipc/note.h"
+#include "ipc/settings.h"
+#include "shm/binding.h"
+#include "supervisor/family.h"
+#include "supervisor/links.h"
+#include "supervisor/listeners.h"
+#include "supervisor/options.h"
+#include "supervisor/places.h"
+#include "supervisor/restarts.h"
+#include "supervisor/spawn.h"
+
+struct child {
+    const struct family_role *role;
+    uint32_t number; /* in supervisor.child */
+    pid_t pid;       /* 0: not running */
+    int pidfd;       /* readable when it has died */
+    int log_fd;      /* read end of its log pipe, for a new logd; -1: none */
+    struct channel control;
+    uint32_t polled; /* epoll events of the control socket */
+    bool ready;      /* has reported NOTE_READY */
+    bool blamed;     /* was killed for what it did */
+    uint64_t started_ms;
+    uint64_t restart_ms; /* not running: when to start it; 0: not by time */
+};
+
+/* How far an edge has come; what a new router is told follows from it. */
+enum edge_state {
+    EDGE_DOWN,    /* no process */
+    EDGE_MAPPING, /* has its Link, must map it */
+    EDGE_MAPPED,  /* its memory is sealed; waits for a router at work */
+    EDGE_LINKING, /* the router was told of it and must map */
+    EDGE_GOING,   /* has Go */
+    EDGE_LEAVING, /* dead; the router takes leave of it */
+};
+
+struct edge {
+    enum edge_state state;
+    uint64_t incarnation;
+    struct link_memory memory;
+    struct restarts restarts;
+    int listener;
+    int counters_fd; /* writable until the edge has mapped it, then for reading */
+    uint32_t restart_delay_ms;
+    bool replay_owed; /* must be told to replay when the new router has recovered */
+};
+
+enum router_state {
+    ROUTER_NONE,       /* nobody plays the router */
+    ROUTER_RECOVERING, /* Begin was sent */
+    ROUTER_REPLAYING,  /* waits for the edges' replays */
+    ROUTER_READY,
+};
+
+enum stop_state { STOP_NO, STOP_EDGES, STOP_REST };
+
+struct supervisor {
+    struct options options;
+    struct settings settings;
+    struct binding_key *key; /* in locked memory */
+    struct spawner spawner;
+    struct child child[FAMILY_UIDS];
+    int epoll_fd;
+    int signal_fd;
+    uint64_t now_ms; /* of this turn of the loop */
+
+    /* logd */
+    int stderr_fd;  /* the original one */
+    int own_log_fd; /* read end of the supervisor's own log pipe */
+    struct restarts logd_restarts;
+
+    /* router */
+    uint32_t router; /* number of the child that plays it; 0: nobody */
+    enum router_state router_state;
+    uint32_t epoch;
+    int32_t died_signal;
+    uint64_t router_died_ms;
+    struct restarts router_restarts;
+    int commit_fd, book_fd, book_reader_fd;
+    int counters_fd[FAMILY_ROLE_END]; /* of roles that are no edges */
+
+    /* authd */
+    struct restarts authd_restarts;
+
+    /* edges */
+    uint32_t edge_count;
+    struct edge edge[LINKS_MAX];
+    struct places places;
+    uint64_t next_incarnation;
+    uint64_t next_cid;
+
+    bool announced; /* "Server is ready" was said */
+    enum stop_state stop;
+    int stop_signal;
+    uint64_t stop_edges_ms, stop_all_ms; /* until when the edges, and all, may take to end */
+};
+
+/* ---- children.c ---- */
+
+struct child *child_of(struct supervisor *s, Bulkhead__Role role, uint32_t index);
+
+/* Starts the process and sends what every child gets first: Key, Settings. ERR_SYSTEM: a log line has said why, and it is
+ * tried again after a while. */
+enum err child_start(struct supervisor *s, struct child *c, int counters_fd);
+
+/* A child that cannot take a message is killed; its death is handled later. */
+void child_send(struct supervisor *s, struct child *c, enum message_type type, const void *message, const int *fds,
+                int fd_count);
+
+/* Kills it for what it did: that counts as a fault of its own. */
+void child_blame(struct child *c, const char *what);
+
+void child_signal(const struct child *c, int signal_number);
+
+/* Makes a socket pair between two running children, which the family table must allow, and tells each who the other is. */
+void child_introduce(struct supervisor *s, struct child *a, struct child *b);
+
+/* Something happened to the child's control socket or to its process. */
+void child_on_control(struct supervisor *s, struct child *c, uint32_t events);
+void child_on_exit(struct supervisor *s, struct child *c);
+
+/* Notes a death of c and returns after how many milliseconds it is to be started again; gives the server up if it is a crash
+ * loop. */
+uint32_t child_restart_delay(struct supervisor *s, const struct child *c, struct restarts *r, bool fault);
+
+/* The number of a link whose edge is this child. */
+static inline uint32_t child_link(const struct child *c) {
+    return c->number - c->role->uid_offset;
+}
+
+/* ---- logging.c ---- */
+
+/* From now on the supervisor's lines go into a pipe; they come out through logd, or, should logd never run, at the end. */
+void logging_open(struct supervisor *s);
+void logging_start(struct supervisor *s);
+void logging_on_exit(struct supervisor *s, struct child *c, bool fault);
+
+/* Waits until logd has written everything. */
+void logging_finish(struct supervisor *s);
+
+/* ---- routers.c ---- */
+
+void routers_start(struct supervisor *s);                 /* those that do not run and may */
+void routers_on_note(struct supervisor *s, struct child *c, const struct note *note);
+void routers_on_exit(struct supervisor *s, struct child *c, bool fault, int signal_number);
+
+/* Tells the router at work about a link. */
+void routers_link(struct supervisor *s, uint32_t link, bool fresh);
+
+/* ---- authd.c ---- */
+
+void authd_start(struct supervisor *s);
+void authd_on_exit(struct supervisor *s, struct child *c, bool fault);
+
+/* ---- edges.c ---- */
+
+void edges_start(struct supervisor *s, uint32_t link);
+void edges_on_note(struct supervisor *s, struct child *c, const struct note *note);
+void edges_on_exit(struct supervisor *s, struct child *c, bool fault);
+
+/* The router is at work: links that wait for it are made. */
+void edges_link_waiting(struct supervisor *s);
+
+/* The router has mapped a link, has taken leave of one, says that one is bad, has recovered, has died. */
+void edges_router_mapped(struct supervisor *s, uint32_t link);
+void edges_router_gone(struct supervisor *s, uint32_t link, uint64_t incarnation);
+void edges_router_bad(struct supervisor *s, uint32_t link, uint64_t incarnation);
+void edges_router_recovered(struct supervisor *s);
+void edges_router_died(struct supervisor *s);
+
+/* ---- main.c ---- */
+
+/* Says why and ends the server with status 1. */
+_Noreturn void supervisor_give_up(struct supervisor *s, const char *why);
+
+/* All frontends are ready for the first time. */
+void supervisor_announce(struct supervisor *s);
+
+#endif

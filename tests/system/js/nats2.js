@@ -1,0 +1,5 @@
+// The `nats` 2.x library. Argument: the server's port.
+import * as lib from "nats";
+import { run } from "./common.js";
+
+await run(lib, (error) => error.code === lib.ErrorCode.NoResponders);

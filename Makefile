@@ -28,7 +28,7 @@ WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototyp
 HARDEN  := -fstack-protector-strong -fstack-clash-protection -fPIE -fcf-protection
 FORTIFY := -D_FORTIFY_SOURCE=2
 OPT     ?= -O2
-CFLAGS  += -std=gnu17 -g $(OPT) $(WARN) $(HARDEN) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -DBULKHEAD_SANITIZED,$(FORTIFY))
+CFLAGS  += -std=gnu17 -g $(OPT) $(WARN) $(HARDEN) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -Wno-format-truncation -DBULKHEAD_SANITIZED,$(FORTIFY))
 LDFLAGS += -pie -Wl,-z,relro,-z,now,-z,noexecstack $(if $(SAN),-fsanitize=$(SAN))
 CFLAGS  += $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -pthread

@@ -1,7 +1,8 @@
 /* authd/logins.h: who is let in, and as whom. Decides; sends and receives nothing.
  *
- * No authentication is configured: everybody is a user of the one account "$G", without limits. What a binding says about
- * link, incarnation and kind comes from struct logins_edge, which is filled from the supervisor's word, never from a login.
+ * No authentication is configured: everybody is a user of the one account "$G", without limits. What a binding says
+ * about link, incarnation and kind comes from struct logins_edge, which is filled from the supervisor's word, never
+ * from a login.
  */
 #ifndef AUTHD_LOGINS_H
 #define AUTHD_LOGINS_H
@@ -30,12 +31,13 @@ struct logins_edge {
     uint32_t last_generation[SOFT_CONNS_MAX]; /* of each connection number; 0: none yet */
 };
 
-/* Serials go on above every serial that was ever given out: above the clock and above the last one on the counters page. */
+/* Serials go on above every serial that was ever given out: above the clock and above the last one on the counters
+ * page. */
 void logins_open(struct logins *l, const struct binding_key *key, struct counters *counters, uint32_t payload_max,
                  uint32_t subs_max, uint64_t wall_ns);
 
-/* Seals a binding for a connection. ERR_STALE: a number beyond the table, or a generation that is not higher than the last one
- * of that number. */
+/* Seals a binding for a connection. ERR_STALE: a number beyond the table, or a generation that is not higher than the
+ * last one of that number. */
 enum err logins_decide(struct logins *l, struct logins_edge *edge, uint32_t conn, uint32_t generation, uint64_t wall_s,
                        struct binding *out);
 

@@ -1,8 +1,8 @@
 /* bulkhead-authd: decides who a connection is.
  *
- * It answers each login with a sealed binding (authd/logins.c). It talks to the supervisor, to the router, which must know an
- * account before a login into it is answered, and to each edge. While the router has not acknowledged the account, the
- * edges' sockets are not read: logins wait there, and nothing is lost when a router or this process dies.
+ * It answers each login with a sealed binding (authd/logins.c). It talks to the supervisor, to the router, which must
+ * know an account before a login into it is answered, and to each edge. While the router has not acknowledged the
+ * account, the edges' sockets are not read: logins wait there, and nothing is lost when a router or this process dies.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -220,7 +220,8 @@ static enum err on_settings(struct channel *c, void *owner, const void *message,
         return e;
     a->counters = counters;
     log_set(a->settings.debug, a->settings.trace);
-    logins_open(&a->logins, a->key, a->counters, a->settings.max_payload, a->settings.max_subscriptions, clock_wall_ns());
+    logins_open(&a->logins, a->key, a->counters, a->settings.max_payload, a->settings.max_subscriptions,
+                clock_wall_ns());
     c->state = STATE_BOOK;
     return ERR_OK;
 }

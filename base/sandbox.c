@@ -1,6 +1,6 @@
-/* Two walls from inside: Landlock with an empty set of rules (no file, no TCP bind or connect, no signal and no abstract
- * socket beyond this process), then a seccomp filter that kills. Landlock goes as far as the running kernel knows it; the
- * filter has to work.
+/* Two walls from inside: Landlock with an empty set of rules (no file, no TCP bind or connect, no signal and no
+ * abstract socket beyond this process), then a seccomp filter that kills. Landlock goes as far as the running kernel
+ * knows it; the filter has to work.
  *
  * Sanitizers need calls of their own, and their leak check stops the process from outside: their builds stay open.
  */
@@ -24,8 +24,8 @@ void sandbox_start(void) {
 #ifndef BULKHEAD_SANITIZED
     prctl(PR_SET_DUMPABLE, 0);
 #endif
-    /* Who started this process compared the parent before exec; from there on the signal was armed, so a parent that went
-     * between has taken this process with it. */
+    /* Who started this process compared the parent before exec; from there on the signal was armed, so a parent that
+     * went between has taken this process with it. */
     pid_t parent = getppid();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
@@ -82,7 +82,7 @@ static int allow(scmp_filter_ctx filter, const struct sandbox_call *call) {
 }
 
 #define NO_EXEC        SANDBOX_ARG(2, PROT_EXEC, 0)
-#define LOW_WORD(i, v)  SANDBOX_ARG(i, UINT64_C(0xffffffff), v) /* of an int the upper half is undefined */
+#define LOW_WORD(i, v) SANDBOX_ARG(i, UINT64_C(0xffffffff), v) /* of an int the upper half is undefined */
 
 static int allow_common(scmp_filter_ctx filter) {
     const struct sandbox_call common[] = {

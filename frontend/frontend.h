@@ -181,6 +181,7 @@ struct frontend {
     struct ring_writer ingress, replay;
     struct ring_reader egress;
     bool ring_full;
+    bool again; /* a fence may pass at once: one more turn before sleeping */
     struct journal *journal; /* a ring of entries, oldest at journal_at */
     uint32_t journal_at, journal_count, journal_cap;
 
@@ -283,6 +284,8 @@ enum op_result {
     OP_ENDED, /* the connection ends */
 };
 enum op_result op_run(struct frontend *f, struct client *c, const struct parse_line *line, const char *payload);
+/* A PUB or HPUB whose payload is still to come: what is wrong with its line is said at once. */
+void op_announced(struct frontend *f, struct client *c, const struct parse_line *line);
 void op_bad(struct frontend *f, struct client *c, enum parse_result why);
 
 /* ---- subs.c ---- */

@@ -64,6 +64,7 @@ static size_t run(struct frontend *f, struct client *c, const char *at, size_t l
             whole += (size_t)line.payload_len + 2;
             if (unlikely(whole > len - used)) {
                 c->in_need = (uint32_t)whole;
+                op_announced(f, c, &line);
                 break;
             }
         }

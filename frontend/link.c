@@ -102,6 +102,7 @@ void fence_add(struct frontend *f, struct client *c, const char *text, size_t le
     if (len > 0)
         memcpy(c->fence + c->fence_len, text, len);
     c->fence_len += (uint32_t)len;
+    f->again |= c->last_pos <= f->ingress.consumed_pos;
     if (c->fence_at == 0) {
         check(vector_add(&f->fenced, c));
         c->fence_at = f->fenced.count;

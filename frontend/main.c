@@ -76,9 +76,16 @@ static void handle_event(struct frontend *f, const struct epoll_event *e) {
     }
 }
 
+static void read_clock(struct frontend *f) {
+    f->now_ns = clock_mono_ns();
+    f->now_ms = f->now_ns / 1000000;
+}
+
 static bool poll_events(struct frontend *f, int timeout_ms) {
     static struct epoll_event events[EVENTS];
     int n = epoll_wait(f->epoll, events, EVENTS, timeout_ms);
+    if (n > 0)
+        read_clock(f);
     for (int i = 0; i < n; i++)
         handle_event(f, &events[i]);
     return n > 0;
@@ -111,7 +118,7 @@ static void look_at_room(struct frontend *f) {
 static bool has_work(struct frontend *f) {
     struct ring_reader *r = &f->egress;
     if (ring_ready(r) > 0 || !ring_reader_refresh(r) || ring_ready(r) > 0 ||
-        (f->ready.count > 0 && !f->ring_full))
+        (f->ready.count > 0 && !f->ring_full) || f->again)
         return true;
     /* A fence or a waiting CLOSE moves when the router has consumed more. */
     if (f->fenced.count > 0 || f->owing.count > 0 || f->ring_full || f->snapshot) {
@@ -174,8 +181,7 @@ static void arm_listener(struct frontend *f) {
 }
 
 static void turn(struct frontend *f) {
-    f->now_ns = clock_mono_ns();
-    f->now_ms = f->now_ns / 1000000;
+    read_clock(f);
     if (f->ready.count > 0 && !f->ring_full)
         input_resume(f);
     if (f->owing.count > 0)

@@ -175,6 +175,15 @@ static bool complains(struct client *c, struct view subject) {
     return c->flags & CLIENT_COMPLAINED;
 }
 
+static const char complaint[] = "-ERR '" NATS_ERR_PUBLISH_SUBJECT "'\r\n";
+
+void op_announced(struct frontend *f, struct client *c, const struct parse_line *l) {
+    if (l->op == PARSE_HPUB && !(c->options & RECORD_HEADERS))
+        op_bad(f, c, PARSE_CLOSE);
+    else if (!(c->flags & CLIENT_COMPLAINED) && complains(c, l->subject))
+        fence_add(f, c, complaint, sizeof complaint - 1);
+}
+
 static enum op_result op_pub(struct frontend *f, struct client *c, const struct parse_line *l, const char *payload) {
     uint32_t header_len = l->op == PARSE_HPUB ? l->header_len : 0;
     if (unlikely(memcmp(payload + l->payload_len, "\r\n", 2) != 0)) {
@@ -193,8 +202,7 @@ static enum op_result op_pub(struct frontend *f, struct client *c, const struct 
     if (unlikely(!at))
         return OP_PAUSE;
     if (unlikely(complains(c, l->subject))) {
-        static const char text[] = "-ERR '" NATS_ERR_PUBLISH_SUBJECT "'\r\n";
-        line(f, c, text, sizeof text - 1);
+        fence_add(f, c, complaint, sizeof complaint - 1);
         return OP_PAUSE;
     }
     struct record rec = {

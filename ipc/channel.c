@@ -2,8 +2,8 @@
  *
  * What keeps a hostile peer small: a packet has a fixed largest size; it unpacks into an arena that just ends (so tiny
  * sub-messages and unknown fields cannot grow); the shape of every rule is walked once at the start and may not be
- * recursive, so unpacking cannot go deeper than CHANNEL_DEPTH_MAX; then the message is walked before its handler sees it.
- * Arena and packet are wiped after each message: a login may have been in it.
+ * recursive, so unpacking cannot go deeper than CHANNEL_DEPTH_MAX; then the message is walked before its handler sees
+ * it. Arena and packet are wiped after each message: a login may have been in it.
  *
  * Edges are not allowed sendmsg, so a message without descriptors goes out by plain send.
  */
@@ -165,8 +165,8 @@ static void arena_wipe(struct channel_arena *arena, size_t packet_len) {
 
 /* ---- opening and closing ---- */
 
-enum err channel_open(struct channel *c, int fd, const char *peer, const struct channel_rule *rules, uint32_t rule_count,
-                      void *owner, int accept_fds) {
+enum err channel_open(struct channel *c, int fd, const char *peer, const struct channel_rule *rules,
+                      uint32_t rule_count, void *owner, int accept_fds) {
     *c = (struct channel){.fd = -1, .peer = peer, .rules = rules, .rule_count = rule_count, .owner = owner};
     c->backlog_end = &c->backlog;
     for (uint32_t i = 0; i < rule_count; i++)
@@ -231,7 +231,8 @@ static enum err send_packet(int fd, const void *bytes, size_t len, const int *fd
                               .msg_control = control,
                               .msg_controllen = CMSG_SPACE(sizeof(int) * fd_count)};
         struct cmsghdr *c = CMSG_FIRSTHDR(&head);
-        *c = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int) * fd_count)};
+        *c = (struct cmsghdr){
+            .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int) * fd_count)};
         memcpy(CMSG_DATA(c), fds, sizeof(int) * fd_count);
         sent = sendmsg(fd, &head, MSG_DONTWAIT | MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);

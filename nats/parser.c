@@ -5,8 +5,8 @@
  * incomplete, takes the general way: name by table, line end by memchr, arguments by masks. The short way may give up
  * on anything, and must never decide what the general way would decide otherwise; tests compare them.
  *
- * What follows the name is bounded twice by limits->control_line: the blanks before the argument part, and the argument
- * part. So a line that has no end yet never makes the caller keep more than two times that.
+ * What follows the name is bounded twice: the blanks before the argument part by BLANKS_MAX, the argument part by
+ * limits->control_line. So what a line without an end makes the caller keep is bounded too.
  */
 #include "nats/parser.h"
 
@@ -14,7 +14,10 @@
 #include "nats/proto.h"
 #include "nats/scan.h"
 
-enum { ARGS_MAX = 4 }; /* HPUB's */
+enum {
+    ARGS_MAX = 4,      /* HPUB's */
+    BLANKS_MAX = 4096, /* before the argument part */
+};
 
 /* The arguments of one line; count is ARGS_MAX + 1 if there are more. */
 struct args {
@@ -181,7 +184,7 @@ static enum parse_result find_name(const char *at, size_t len, const struct op_n
 static enum parse_result find_text(const char *at, size_t len, size_t limit, struct view *text, size_t *used) {
     size_t from = *used;
     while (from < len && is_blank(at[from])) {
-        if (from - *used == limit)
+        if (from - *used == BLANKS_MAX)
             return PARSE_LINE_LONG;
         from++;
     }

@@ -51,7 +51,7 @@ static enum record_deny refusal(const struct router *r, const struct conn *c, co
         return RECORD_DENY_TOKENS;
     if ((c->subs_max != 0 && c->sub_count >= c->subs_max) || (a->subs_max != 0 && a->sub_count >= a->subs_max))
         return RECORD_DENY_MAX_SUBS;
-    return subject_is_pattern(subject) ? 0 : RECORD_DENY_SUBJECT;
+    return 0;
 }
 
 static bool after_lives(const struct router *r, const struct link *l, const struct record *rec, uint32_t after) {
@@ -106,12 +106,15 @@ enum step interest_sub(struct router *r, struct link *l, struct conn *c, const s
     if (c->state == CONN_BOUND) {
         struct account *a = account_find(r, c->account);
         enum record_deny why = replay ? 0 : refusal(r, c, a, subject, queue);
+        bool repeats = after_lives(r, l, rec, fixed.after); /* the sid is in use: not even its subject is looked at */
+        if (why == 0 && !repeats && !subject_is_pattern(subject))
+            why = RECORD_DENY_SUBJECT;
         if (why != 0)
             record_deny(r, l, rec->conn, why, subject, queue);
         else if (rec->flags & RECORD_ANSWER)
             egress_small(r, l, RECORD_OK, rec->conn, 0);
-        if (why == 0 && !after_lives(r, l, rec, fixed.after)) {
-            if (e == ERR_OK && subject_is_pattern(subject))
+        if (why == 0 && !repeats) {
+            if (e == ERR_OK)
                 index = make(r, l, c, rec->conn, &fixed, subject, queue);
             if (index == 0)
                 admit_kick(r, l, rec->conn, RECORD_KICK_MEMORY);

@@ -1,7 +1,7 @@
 /* A link's memory and tables.
  *
- * Connection and slot tables grow in chunks and only at their end: an edge hands out numbers densely, so a number further away
- * is impossible for an honest one, and a hostile one cannot make us allocate more than it has used.
+ * Connection and slot tables are directories of chunks that come as they are used. A replay brings numbers in any order, so no
+ * order is asked for; what a hostile edge can make us allocate is bounded by the tables (64 MB of slots, 6 MB of connections).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -16,14 +16,13 @@
 #include "shm/memfd.h"
 
 struct conn *link_conn(struct link *l, uint32_t number) {
-    if (unlikely(number >= l->conn_high))
+    if (unlikely(number >= l->conn_high || !l->conn_chunk[number / CHUNK]))
         return NULL;
     return &l->conn_chunk[number / CHUNK][number % CHUNK];
 }
 
 struct conn *link_conn_make(struct link *l, uint32_t number) {
-    /* Numbers are prepared ahead of their use, so the next chunk's worth may come in any order. */
-    if (number >= SOFT_CONNS_MAX || number / CHUNK > (l->conn_high + CHUNK - 1) / CHUNK)
+    if (number >= SOFT_CONNS_MAX)
         return NULL;
     if (!l->conn_chunk[number / CHUNK]) {
         l->conn_chunk[number / CHUNK] = calloc(CHUNK, sizeof(struct conn));
@@ -36,21 +35,22 @@ struct conn *link_conn_make(struct link *l, uint32_t number) {
 }
 
 uint32_t link_slot(const struct link *l, uint32_t slot) {
-    if (unlikely(slot >= l->slot_high))
+    if (unlikely(slot >= l->slot_high || !l->slot_chunk[slot / CHUNK]))
         return 0;
     return l->slot_chunk[slot / CHUNK][slot % CHUNK];
 }
 
 enum err link_slot_make(struct link *l, uint32_t slot) {
-    if (likely(slot < l->slot_high))
-        return ERR_OK;
-    if (slot >= (uint32_t)SLOT_CHUNKS_MAX * CHUNK || slot >= l->slot_high + CHUNK)
+    if (slot >= (uint32_t)SLOT_CHUNKS_MAX * CHUNK)
         return ERR_RANGE;
-    uint32_t *chunk = calloc(CHUNK, sizeof *chunk);
-    if (!chunk)
-        return ERR_NOMEM;
-    l->slot_chunk[l->slot_high / CHUNK] = chunk;
-    l->slot_high += CHUNK;
+    uint32_t **chunk = &l->slot_chunk[slot / CHUNK];
+    if (unlikely(!*chunk)) {
+        *chunk = calloc(CHUNK, sizeof(uint32_t));
+        if (!*chunk)
+            return ERR_NOMEM;
+        if (slot >= l->slot_high)
+            l->slot_high = (slot / CHUNK + 1) * CHUNK;
+    }
     return ERR_OK;
 }
 

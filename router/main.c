@@ -37,6 +37,7 @@ static const struct sandbox_call router_calls[] = {
     SANDBOX_CALL(fstat),
     SANDBOX_CALL(newfstatat),
     SANDBOX_CALL(sched_yield),
+    SANDBOX_CALL(sysinfo), /* qsort asks how much memory there is */
 };
 
 enum { STATE_NEW = 0, STATE_SPARE, STATE_SERVING };
@@ -227,7 +228,7 @@ static bool poll_events(struct router *r, int timeout_ms) {
 }
 
 static void announce_sleep(struct router *r) {
-    for (uint32_t i = 0; i < r->link_high; i++) {
+    for (uint32_t i = 0; i < r->link_high && r->begun; i++) { /* before Begin the rings are mapped but not open */
         struct link *l = &r->link[i];
         if (l->state == LINK_REPLAY)
             ring_reader_sleeps(&l->replay);

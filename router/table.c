@@ -107,7 +107,7 @@ static bool resize(struct table *t, uint32_t bits) {
         t->old = t->slots;
         t->old_mask = t->mask;
         t->old_shift = t->shift;
-        t->old_pos = 0; /* perhaps amid a cluster that runs over the end: its tail may go first, no search ends there */
+        t->old_pos = 0; /* perhaps amid a cluster that runs over the end; nothing that stays lies behind its tail */
     } else {
         slots_free(t->slots, t->mask);
     }

@@ -52,7 +52,7 @@ enum err ring_writer_open(struct ring_writer *w, const struct ring_map *map) {
     const struct ring_credit *credit = map->credit;
     uint64_t produced = atomic_load_explicit(&data->produced_pos, memory_order_acquire);
     uint64_t consumed = atomic_load_explicit(&credit->consumed_pos, memory_order_acquire);
-    if (produced - consumed > map->cap || produced % RING_ALIGN != 0)
+    if (produced - consumed > map->cap || produced % RING_ALIGN != 0 || consumed % RING_ALIGN != 0)
         return ERR_HOSTILE;
     *w = (struct ring_writer){
         .data = data,

@@ -1,7 +1,7 @@
 /* One child, whatever its role: started, spoken to, listened to, buried.
  *
- * From a child only notes are read (ipc/note.h), never a message. What a child is sent waits in its channel while its socket
- * is full; a child that lets too much wait is killed.
+ * From a child only notes are read (ipc/note.h), never a message. What a child is sent waits in its channel while its
+ * socket is full; a child that lets too much wait is killed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -151,7 +151,8 @@ static enum err start_process(struct supervisor *s, struct child *c) {
     if (e == ERR_OK && !own_stderr && pipe2(log, O_CLOEXEC | O_NONBLOCK) != 0)
         e = ERR_SYSTEM;
     if (e == ERR_OK)
-        e = spawn_child(&s->spawner, c->role, c->number, own_stderr ? s->stderr_fd : log[1], control[1], &c->pid, &c->pidfd);
+        e = spawn_child(&s->spawner, c->role, c->number, own_stderr ? s->stderr_fd : log[1], control[1], &c->pid,
+                        &c->pidfd);
     if (e == ERR_OK)
         e = channel_open(&c->control, control[0], c->role->name, NULL, 0, s, 0);
     if (log[1] >= 0)
@@ -253,7 +254,8 @@ uint32_t child_restart_delay(struct supervisor *s, const struct child *c, struct
     return delay_ms;
 }
 
-/* Says what happened and returns whether it was the child's own fault. *signal_number: what it died of, 0 for an exit. */
+/* Says what happened and returns whether it was the child's own fault. *signal_number: what it died of, 0 for an exit.
+ */
 static bool judge_death(const struct supervisor *s, const struct child *c, const siginfo_t *info, int *signal_number) {
     bool exited = info->si_code == CLD_EXITED;
     *signal_number = exited ? 0 : info->si_status;

@@ -1,7 +1,7 @@
 /* The edges, and the memory of their links.
  *
- *   DOWN --start--> MAPPING --it has mapped, sealed--> MAPPED --router at work--> LINKING --router has mapped, Go--> GOING
- *     ^                                                                              |                                |
+ *   DOWN --start--> MAPPING --it has mapped, sealed--> MAPPED --router at work--> LINKING --router has mapped, Go-->
+ * GOING ^                                                                              | |
  *     +------- the router has taken leave of it, or has died itself --- LEAVING <----+----------- it dies ------------+
  *
  * Nothing of a dead edge is used again but its number, its listener and what its counters page counted: memory and

@@ -1,7 +1,7 @@
 /* supervisor/family.h: who is started, as whom, and who may talk to whom.
  *
- * The table in family.c is the security policy of the whole server: a socket pair or a link that it does not grant is never
- * made.
+ * The table in family.c is the security policy of the whole server: a socket pair or a link that it does not grant is
+ * never made.
  */
 #ifndef SUPERVISOR_FAMILY_H
 #define SUPERVISOR_FAMILY_H

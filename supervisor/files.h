@@ -7,8 +7,8 @@
 /* Writes the process id, without a newline. Ends the server if that fails. */
 void files_write_pid(const char *path);
 
-/* Writes DIR/bulkhead_PID.ports: {"nats":["nats://HOST:PORT"]}; it appears whole. A failure is one log line. No directory (an
- * empty text): nothing happens. */
+/* Writes DIR/bulkhead_PID.ports: {"nats":["nats://HOST:PORT"]}; it appears whole. A failure is one log line. No
+ * directory (an empty text): nothing happens. */
 void files_write_ports(const char *directory, const char *host, uint16_t port);
 void files_remove_ports(const char *directory);
 

@@ -9,9 +9,16 @@
 #include "shm/ring.h"
 
 static const struct link_memory none = {
-    .ingress_data = {-1, -1},   .egress_credit = {-1, -1}, .replay_data = {-1, -1},   .ingress_credit = {-1, -1},
-    .egress_data = {-1, -1},    .replay_credit = {-1, -1}, .spill = -1,               .soft = -1,
-    .bell_to_router = {-1, -1}, .bell_to_edge = {-1, -1},
+    .ingress_data = {-1, -1},
+    .egress_credit = {-1, -1},
+    .replay_data = {-1, -1},
+    .ingress_credit = {-1, -1},
+    .egress_data = {-1, -1},
+    .replay_credit = {-1, -1},
+    .spill = -1,
+    .soft = -1,
+    .bell_to_router = {-1, -1},
+    .bell_to_edge = {-1, -1},
 };
 
 static enum err piece_make(struct link_piece *p, const char *name, size_t bytes) {
@@ -69,8 +76,8 @@ enum err links_make(struct link_memory *m, uint32_t max_payload, uint32_t max_co
         e = memfd_make(&m->spill, "overflow", spill_bytes ? spill_bytes : 1, 0);
     if (e == ERR_OK)
         e = memfd_make(&m->soft, "soft state", sizeof(struct soft_link), 0);
-    if (e == ERR_OK && (pipe2(m->bell_to_router, O_CLOEXEC | O_NONBLOCK) != 0 ||
-                        pipe2(m->bell_to_edge, O_CLOEXEC | O_NONBLOCK) != 0))
+    if (e == ERR_OK &&
+        (pipe2(m->bell_to_router, O_CLOEXEC | O_NONBLOCK) != 0 || pipe2(m->bell_to_edge, O_CLOEXEC | O_NONBLOCK) != 0))
         e = ERR_SYSTEM;
     if (e != ERR_OK)
         links_close(m);
@@ -79,8 +86,8 @@ enum err links_make(struct link_memory *m, uint32_t max_payload, uint32_t max_co
 
 void links_edge_fds(const struct link_memory *m, int fds[static LINK_EDGE_FDS]) {
     const int order[LINK_EDGE_FDS] = {
-        m->ingress_data.writable, m->ingress_credit.reader, m->egress_data.reader,   m->egress_credit.writable,
-        m->replay_data.writable,  m->replay_credit.reader,  m->bell_to_router[1],    m->bell_to_edge[0],
+        m->ingress_data.writable, m->ingress_credit.reader, m->egress_data.reader, m->egress_credit.writable,
+        m->replay_data.writable,  m->replay_credit.reader,  m->bell_to_router[1],  m->bell_to_edge[0],
     };
     for (int i = 0; i < LINK_EDGE_FDS; i++)
         fds[i] = order[i];
@@ -88,9 +95,16 @@ void links_edge_fds(const struct link_memory *m, int fds[static LINK_EDGE_FDS]) 
 
 void links_router_fds(const struct link_memory *m, int fds[static LINK_ROUTER_FDS]) {
     const int order[LINK_ROUTER_FDS] = {
-        m->ingress_data.reader, m->ingress_credit.writable, m->egress_data.writable, m->egress_credit.reader,
-        m->replay_data.reader,  m->replay_credit.writable,  m->spill,                m->soft,
-        m->bell_to_router[0],   m->bell_to_edge[1],
+        m->ingress_data.reader,
+        m->ingress_credit.writable,
+        m->egress_data.writable,
+        m->egress_credit.reader,
+        m->replay_data.reader,
+        m->replay_credit.writable,
+        m->spill,
+        m->soft,
+        m->bell_to_router[0],
+        m->bell_to_edge[1],
     };
     for (int i = 0; i < LINK_ROUTER_FDS; i++)
         fds[i] = order[i];

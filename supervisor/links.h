@@ -7,8 +7,8 @@
  *   other                           overflow, soft state
  *   bells      to the router        from the router
  *
- * What the edge writes is sealed once it has mapped it; the supervisor then keeps descriptors for reading only. What the
- * router writes outlives it, so the supervisor keeps the writable descriptors for the next router.
+ * What the edge writes is sealed once it has mapped it; the supervisor then keeps descriptors for reading only. What
+ * the router writes outlives it, so the supervisor keeps the writable descriptors for the next router.
  */
 #ifndef SUPERVISOR_LINKS_H
 #define SUPERVISOR_LINKS_H

@@ -1,5 +1,5 @@
-/* SO_REUSEPORT is set after bind: the first bind is refused if anybody, also another Bulkhead, has the port. Only the own
- * further sockets, bound while the first is held, share it. */
+/* SO_REUSEPORT is set after bind: the first bind is refused if anybody, also another Bulkhead, has the port. Only the
+ * own further sockets, bound while the first is held, share it. */
 #include "supervisor/listeners.h"
 
 #include <errno.h>

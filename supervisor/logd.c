@@ -11,7 +11,8 @@ struct level {
 };
 
 static const struct level levels[] = {
-    {'E', "ERR", "31"}, {'I', "INF", "32"}, {'D', "DBG", "36"}, {'W', "WRN", "0;93"}, {'F', "FTL", "31"}, {'T', "TRC", "33"},
+    {'E', "ERR", "31"},   {'I', "INF", "32"}, {'D', "DBG", "36"},
+    {'W', "WRN", "0;93"}, {'F', "FTL", "31"}, {'T', "TRC", "33"},
 };
 
 static const struct level *level_find(char letter) {
@@ -22,9 +23,14 @@ static const struct level *level_find(char letter) {
     return NULL;
 }
 
-/* Bytes of the valid UTF-8 sequence that begins at s, 0 if there is none: no overlong form, surrogate or number too large. */
+/* Bytes of the valid UTF-8 sequence that begins at s, 0 if there is none: no overlong form, surrogate or number too
+ * large. */
 static size_t utf8_len(const unsigned char *s, size_t left) {
-    size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
+    size_t n = s[0] < 0x80                   ? 1
+               : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
+               : s[0] >= 0xe0 && s[0] < 0xf0 ? 3
+               : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
+                                             : 0;
     if (n == 0 || n > left)
         return 0;
     for (size_t i = 1; i < n; i++) {

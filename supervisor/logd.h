@@ -4,9 +4,9 @@
  *
  *   [PID] YYYY/MM/DD hh:mm:ss.uuuuuu [LVL] text
  *
- * with the pid of the supervisor, local time and the names of nats-server's levels. Bytes that could forge a line or move a
- * terminal's cursor become \xHH. A line that does not begin with a level letter (a sanitizer's report) is an error line as it
- * stands.
+ * with the pid of the supervisor, local time and the names of nats-server's levels. Bytes that could forge a line or
+ * move a terminal's cursor become \xHH. A line that does not begin with a level letter (a sanitizer's report) is an
+ * error line as it stands.
  */
 #ifndef SUPERVISOR_LOGD_H
 #define SUPERVISOR_LOGD_H
@@ -16,8 +16,8 @@
 #include <time.h>
 
 enum {
-    LOGD_LINE_MAX = 8192,                    /* bytes of text; what is beyond is cut */
-    LOGD_OUT_MAX = 4 * LOGD_LINE_MAX + 128,  /* a formatted line, every byte escaped */
+    LOGD_LINE_MAX = 8192,                   /* bytes of text; what is beyond is cut */
+    LOGD_OUT_MAX = 4 * LOGD_LINE_MAX + 128, /* a formatted line, every byte escaped */
 };
 
 struct logd_style {

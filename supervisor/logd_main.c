@@ -1,8 +1,8 @@
 /* bulkhead-logd: the one writer of the log.
  *
- * Reads the log pipe of every process and writes lines to descriptor 2, the server's own stderr. Alone of all it may wait while
- * writing: nobody waits for it. It does not end with the supervisor but when every pipe has ended, so that last words
- * are written.
+ * Reads the log pipe of every process and writes lines to descriptor 2, the server's own stderr. Alone of all it may
+ * wait while writing: nobody waits for it. It does not end with the supervisor but when every pipe has ended, so that
+ * last words are written.
  */
 #include <errno.h>
 #include <fcntl.h>

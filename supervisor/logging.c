@@ -1,7 +1,8 @@
 /* The supervisor's own lines, and logd.
  *
- * From the first moment descriptor 2 is a pipe like that of every child. If logd runs, it reads the pipe; if the server ends
- * before logd could start, or without it, the supervisor writes its lines to the original stderr itself, in the same form.
+ * From the first moment descriptor 2 is a pipe like that of every child. If logd runs, it reads the pipe; if the server
+ * ends before logd could start, or without it, the supervisor writes its lines to the original stderr itself, in the
+ * same form.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,8 +1,8 @@
 /* bulkhead: starts the family, watches it, ends it.
  *
- * Order of a start: command line, limits and executables, listeners, memory that outlives processes, then logd, authd, router,
- * frontends; "Server is ready" when every frontend is. Afterwards this process only waits: for deaths (a pidfd each), for
- * notes of its children, for signals and for times.
+ * Order of a start: command line, limits and executables, listeners, memory that outlives processes, then logd, authd,
+ * router, frontends; "Server is ready" when every frontend is. Afterwards this process only waits: for deaths (a pidfd
+ * each), for notes of its children, for signals and for times.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -91,7 +91,8 @@ static void open_spawner(struct supervisor *s) {
     if (spawn_open(&s->spawner, s->options.uid_base, why, sizeof why) != ERR_OK)
         log_die("Cannot start: %s", why);
     if (!s->spawner.root)
-        log_warn("Not started as root: all processes share user id %u and keep it, so the walls between them are system call "
+        log_warn("Not started as root: all processes share user id %u and keep it, so the walls between them are "
+                 "system call "
                  "filters and Landlock alone, and the limit of open files stays at %u",
                  (unsigned)getuid(), s->spawner.files_max);
 }
@@ -99,7 +100,8 @@ static void open_spawner(struct supervisor *s) {
 static void open_listeners(struct supervisor *s) {
     int fds[LINKS_MAX];
     char why[512], address[512];
-    enum err e = listeners_bind(fds, s->edge_count, s->options.host, s->options.port, &s->settings.port, why, sizeof why);
+    enum err e =
+        listeners_bind(fds, s->edge_count, s->options.host, s->options.port, &s->settings.port, why, sizeof why);
     if (e != ERR_OK) {
         listeners_address(address, sizeof address, s->options.host, s->options.port);
         log_die("Error listening on port: %s, \"%s\"", address, why);
@@ -253,7 +255,8 @@ static void on_signal(struct supervisor *s, int number) {
     log_debug("Trapped \"%s\" signal", name);
     switch (number) {
     case SIGHUP:
-        log_error("Failed to reload server configuration: can only reload config when a file is provided using -c or --config");
+        log_error("Failed to reload server configuration: can only reload config when a file is provided using -c or "
+                  "--config");
         break;
     case SIGUSR1:
         log_info("File log re-open ignored, not a file logger");

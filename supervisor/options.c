@@ -14,7 +14,18 @@
 #include "shm/commit.h"
 #include "shm/record.h"
 
-enum kind { KIND_TEXT, KIND_BOOL, KIND_BOTH_BOOLS, KIND_U32, KIND_U64, KIND_PORT, KIND_SECONDS, KIND_AUTO, KIND_VERSION, KIND_HELP };
+enum kind {
+    KIND_TEXT,
+    KIND_BOOL,
+    KIND_BOTH_BOOLS,
+    KIND_U32,
+    KIND_U64,
+    KIND_PORT,
+    KIND_SECONDS,
+    KIND_AUTO,
+    KIND_VERSION,
+    KIND_HELP
+};
 
 struct option {
     const char *names[3];
@@ -29,30 +40,128 @@ struct option {
 #define AT(field) offsetof(struct options, field)
 
 static const struct option table[] = {
-    {{"a", "addr", "net"}, KIND_TEXT, AT(host), 0, 0, "Server Options", "HOST", "Bind to this address (default: 0.0.0.0)"},
-    {{"p", "port"}, KIND_PORT, AT(port), 0, UINT16_MAX, 0, "PORT", "Port for clients, -1 for any free one (default: 4222)"},
+    {{"a", "addr", "net"},
+     KIND_TEXT,
+     AT(host),
+     0,
+     0,
+     "Server Options",
+     "HOST",
+     "Bind to this address (default: 0.0.0.0)"},
+    {{"p", "port"},
+     KIND_PORT,
+     AT(port),
+     0,
+     UINT16_MAX,
+     0,
+     "PORT",
+     "Port for clients, -1 for any free one (default: 4222)"},
     {{"n", "name", "server_name"}, KIND_TEXT, AT(name), 0, 0, 0, "NAME", "Server name (default: the server id)"},
     {{"P", "pid"}, KIND_TEXT, AT(pid_file), 0, 0, 0, "FILE", "Write the process id to this file"},
-    {{"ports_file_dir"}, KIND_TEXT, AT(ports_file_dir), 0, 0, 0, "DIR", "Write bulkhead_<pid>.ports there while running"},
+    {{"ports_file_dir"},
+     KIND_TEXT,
+     AT(ports_file_dir),
+     0,
+     0,
+     0,
+     "DIR",
+     "Write bulkhead_<pid>.ports there while running"},
     {{"frontends"}, KIND_AUTO, AT(frontends), 1, LINKS_MAX, 0, "N", "Frontend processes (default: auto, one a core)"},
-    {{"uid_base"}, KIND_U32, AT(uid_base), 1, UINT32_MAX - 1000, 0, "UID", "First of the user ids of the children (default: 64100)"},
+    {{"uid_base"},
+     KIND_U32,
+     AT(uid_base),
+     1,
+     UINT32_MAX - 1000,
+     0,
+     "UID",
+     "First of the user ids of the children (default: 64100)"},
 
-    {{"max_payload"}, KIND_U32, AT(max_payload), 1, SETTINGS_PAYLOAD_MAX, "Limits", "BYTES", "Largest message (default: 1048576)"},
-    {{"max_control_line"}, KIND_U32, AT(max_control_line), 64, RECORD_TEXT_MAX, 0, "BYTES", "Longest protocol line (default: 4096)"},
-    {{"max_pending"}, KIND_U64, AT(max_pending), 1024, UINT64_C(1) << 40, 0, "BYTES", "Unsent bytes of one client (default: 67108864)"},
+    {{"max_payload"},
+     KIND_U32,
+     AT(max_payload),
+     1,
+     SETTINGS_PAYLOAD_MAX,
+     "Limits",
+     "BYTES",
+     "Largest message (default: 1048576)"},
+    {{"max_control_line"},
+     KIND_U32,
+     AT(max_control_line),
+     64,
+     RECORD_TEXT_MAX,
+     0,
+     "BYTES",
+     "Longest protocol line (default: 4096)"},
+    {{"max_pending"},
+     KIND_U64,
+     AT(max_pending),
+     1024,
+     UINT64_C(1) << 40,
+     0,
+     "BYTES",
+     "Unsent bytes of one client (default: 67108864)"},
     {{"max_connections"}, KIND_U32, AT(max_connections), 0, 1u << 22, 0, "N", "Client connections (default: 65536)"},
-    {{"max_subscriptions"}, KIND_U32, AT(max_subscriptions), 0, UINT32_MAX, 0, "N", "Subscriptions of one client, 0: no limit"},
-    {{"max_sub_tokens"}, KIND_U32, AT(max_sub_tokens), 0, UINT32_MAX, 0, "N", "Tokens of a subscription's subject, 0: no limit"},
-    {{"ping_interval"}, KIND_SECONDS, AT(ping_interval_ms), 1, UINT32_MAX, 0, "SECONDS", "Time between PINGs (default: 120)"},
+    {{"max_subscriptions"},
+     KIND_U32,
+     AT(max_subscriptions),
+     0,
+     UINT32_MAX,
+     0,
+     "N",
+     "Subscriptions of one client, 0: no limit"},
+    {{"max_sub_tokens"},
+     KIND_U32,
+     AT(max_sub_tokens),
+     0,
+     UINT32_MAX,
+     0,
+     "N",
+     "Tokens of a subscription's subject, 0: no limit"},
+    {{"ping_interval"},
+     KIND_SECONDS,
+     AT(ping_interval_ms),
+     1,
+     UINT32_MAX,
+     0,
+     "SECONDS",
+     "Time between PINGs (default: 120)"},
     {{"ping_max"}, KIND_U32, AT(ping_max), 0, UINT32_MAX, 0, "N", "PINGs without answer (default: 2)"},
-    {{"write_deadline"}, KIND_SECONDS, AT(write_deadline_ms), 1, UINT32_MAX, 0, "SECONDS", "A client must read within this time (default: 10)"},
-    {{"auth_timeout"}, KIND_SECONDS, AT(auth_timeout_ms), 1, UINT32_MAX, 0, "SECONDS", "A client must CONNECT within this time (default: 2)"},
+    {{"write_deadline"},
+     KIND_SECONDS,
+     AT(write_deadline_ms),
+     1,
+     UINT32_MAX,
+     0,
+     "SECONDS",
+     "A client must read within this time (default: 10)"},
+    {{"auth_timeout"},
+     KIND_SECONDS,
+     AT(auth_timeout_ms),
+     1,
+     UINT32_MAX,
+     0,
+     "SECONDS",
+     "A client must CONNECT within this time (default: 2)"},
 
-    {{"source_wait_ms"}, KIND_U32, AT(source_wait_ms), 1, 600000, "Patience inside", "MS", "A source waits for one destination (default: 20)"},
+    {{"source_wait_ms"},
+     KIND_U32,
+     AT(source_wait_ms),
+     1,
+     600000,
+     "Patience inside",
+     "MS",
+     "A source waits for one destination (default: 20)"},
     {{"source_share_ms"}, KIND_U32, AT(source_share_ms), 1, 600000, 0, "MS", "The same in any second (default: 100)"},
     {{"edge_dead_ms"}, KIND_U32, AT(edge_dead_ms), 1, 600000, 0, "MS", "A full ring without progress (default: 1000)"},
     {{"replay_ms"}, KIND_U32, AT(replay_ms), 1, 600000, 0, "MS", "Replay to a new router (default: 500)"},
-    {{"spill_bytes"}, KIND_U64, AT(spill_bytes), 0, UINT64_C(1) << 40, 0, "BYTES", "Overflow of one frontend (default: 67108864)"},
+    {{"spill_bytes"},
+     KIND_U64,
+     AT(spill_bytes),
+     0,
+     UINT64_C(1) << 40,
+     0,
+     "BYTES",
+     "Overflow of one frontend (default: 67108864)"},
 
     {{"D", "debug"}, KIND_BOOL, AT(debug), 0, 0, "Logging Options", 0, "Debug lines"},
     {{"V", "trace"}, KIND_BOOL, AT(trace), 0, 0, 0, 0, "Protocol lines"},
@@ -73,8 +182,8 @@ static void print_usage(void) {
         char left[80];
         int n = 0;
         for (int k = 0; k < 3 && o->names[k]; k++)
-            n += snprintf(left + n, sizeof left - (size_t)n, "%s%s%s", k ? ", " : "", strlen(o->names[k]) > 2 ? "--" : "-",
-                          o->names[k]);
+            n += snprintf(left + n, sizeof left - (size_t)n, "%s%s%s", k ? ", " : "",
+                          strlen(o->names[k]) > 2 ? "--" : "-", o->names[k]);
         if (o->value)
             snprintf(left + n, sizeof left - (size_t)n, " %s", o->value);
         printf("    %-34s %s\n", left, o->help);
@@ -119,7 +228,8 @@ static bool parse_seconds(uint64_t *out, const char *text, uint64_t low_ms, uint
 }
 
 static bool parse_bool(bool *out, const char *text) {
-    static const char *const words[] = {"1", "t", "T", "true", "TRUE", "True", "0", "f", "F", "false", "FALSE", "False"};
+    static const char *const words[] = {"1", "t", "T", "true",  "TRUE",  "True",
+                                        "0", "f", "F", "false", "FALSE", "False"};
     for (size_t i = 0; i < 12; i++) {
         if (strcmp(text, words[i]) == 0) {
             *out = i < 6;

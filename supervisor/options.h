@@ -1,7 +1,8 @@
 /* supervisor/options.h: the command line.
  *
- * Go flag rules, as nats-server has them: one dash or two are the same, a value follows as the next word or behind '=', a
- * boolean takes a value only behind '=', short flags do not combine, and parsing stops at the first word that is no flag.
+ * Go flag rules, as nats-server has them: one dash or two are the same, a value follows as the next word or behind '=',
+ * a boolean takes a value only behind '=', short flags do not combine, and parsing stops at the first word that is no
+ * flag.
  */
 #ifndef SUPERVISOR_OPTIONS_H
 #define SUPERVISOR_OPTIONS_H

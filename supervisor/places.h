@@ -1,9 +1,9 @@
 /* supervisor/places.h: who may have how many connections, so that all frontends together stay within max_connections.
  *
- * A place is the right to one connection. The supervisor leases places to frontends in blocks, one by one near the bound.
- * Are all leased and one frontend asks, every other one is told to give back what it does not use (Recall); the request is
- * answered when all have done so. The lease of a frontend that died comes back whole. Nothing here sends anything: the two
- * callbacks do.
+ * A place is the right to one connection. The supervisor leases places to frontends in blocks, one by one near the
+ * bound. Are all leased and one frontend asks, every other one is told to give back what it does not use (Recall); the
+ * request is answered when all have done so. The lease of a frontend that died comes back whole. Nothing here sends
+ * anything: the two callbacks do.
  */
 #ifndef SUPERVISOR_PLACES_H
 #define SUPERVISOR_PLACES_H
@@ -24,7 +24,7 @@ struct places {
     bool recalled[LINKS_MAX]; /* owes an answer to a Recall */
     uint8_t queue[LINKS_MAX]; /* who asks, in order; each once */
     uint32_t queue_len;
-    bool recalling;       /* a round of recalls runs for queue[0] */
+    bool recalling; /* a round of recalls runs for queue[0] */
     uint64_t recall_ends_ms;
     void *owner;
     void (*send_places)(void *owner, uint32_t frontend, uint32_t count);

@@ -1,8 +1,8 @@
 /* supervisor/restarts.h: how soon a process that died is started again, and when to give up.
  *
- * Only faults of its own count (a signal that it caused, an exit that nobody asked for, a broken rule, death before it was
- * ready); a process killed from outside is started again at once. The first fault in a minute costs nothing, further ones 100 ms
- * doubling to 5 s; the tenth in a minute is a crash loop.
+ * Only faults of its own count (a signal that it caused, an exit that nobody asked for, a broken rule, death before it
+ * was ready); a process killed from outside is started again at once. The first fault in a minute costs nothing,
+ * further ones 100 ms doubling to 5 s; the tenth in a minute is a crash loop.
  */
 #ifndef SUPERVISOR_RESTARTS_H
 #define SUPERVISOR_RESTARTS_H

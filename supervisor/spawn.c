@@ -179,8 +179,8 @@ static void drop_privileges(const struct spawner *sp, uint32_t number) {
     must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 }
 
-/* After the change of user, which clears it. Then the parent is compared: it may have gone before. logd stays to write down
- * what is still in its pipes. */
+/* After the change of user, which clears it. Then the parent is compared: it may have gone before. logd stays to write
+ * down what is still in its pipes. */
 static void die_with_parent(const struct family_role *role, pid_t parent) {
     if (!(role->gifts & GIFT_STDERR))
         must(prctl(PR_SET_PDEATHSIG, SIGKILL));
@@ -203,7 +203,8 @@ static char **child_environment(void) {
     static char *environment[8];
 #ifdef BULKHEAD_SANITIZED
     extern char **environ;
-    static const char *const names[] = {"ASAN_OPTIONS=", "UBSAN_OPTIONS=", "LSAN_OPTIONS=", "TSAN_OPTIONS=", "ASAN_SYMBOLIZER_PATH="};
+    static const char *const names[] = {
+        "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "LSAN_OPTIONS=", "TSAN_OPTIONS=", "ASAN_SYMBOLIZER_PATH="};
     size_t count = 0;
     for (char **e = environ; *e; e++) {
         for (size_t i = 0; i < sizeof names / sizeof *names && count < 7; i++) {
@@ -215,8 +216,8 @@ static char **child_environment(void) {
     return environment;
 }
 
-static _Noreturn void become_child(const struct spawner *sp, const struct family_role *role, uint32_t number, int log_fd,
-                                   int control_fd, pid_t parent) {
+static _Noreturn void become_child(const struct spawner *sp, const struct family_role *role, uint32_t number,
+                                   int log_fd, int control_fd, pid_t parent) {
     char name[32];
     snprintf(name, sizeof name, "%s", role->executable);
     reset_signals();

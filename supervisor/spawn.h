@@ -1,9 +1,9 @@
 /* supervisor/spawn.h: fork and exec of one child, and all that it loses on the way.
  *
- * The executables are opened once, at the start, from one folder, and started by descriptor: what is put there later is not
- * run. A child begins with descriptors 0 and 1 on /dev/null, 2 for its log, 3 for its control socket, nothing else; an empty
- * environment; as root: a user id of its own and no capability; no new privileges; a session of its own; the kernel ends it when
- * the supervisor dies.
+ * The executables are opened once, at the start, from one folder, and started by descriptor: what is put there later is
+ * not run. A child begins with descriptors 0 and 1 on /dev/null, 2 for its log, 3 for its control socket, nothing else;
+ * an empty environment; as root: a user id of its own and no capability; no new privileges; a session of its own; the
+ * kernel ends it when the supervisor dies.
  */
 #ifndef SUPERVISOR_SPAWN_H
 #define SUPERVISOR_SPAWN_H
@@ -24,8 +24,8 @@ struct spawner {
 };
 
 /* Opens the executables beside /proc/self/exe if bulkhead-router lies there, else in LIBEXECDIR; raises the limit of
- * descriptors; as root, sees that no account of the system has one of the family's user ids. ERR_SYSTEM: why (cap bytes)
- * says what is wrong. */
+ * descriptors; as root, sees that no account of the system has one of the family's user ids. ERR_SYSTEM: why (cap
+ * bytes) says what is wrong. */
 enum err spawn_open(struct spawner *sp, uint32_t uid_base, char *why, size_t cap);
 
 /* Starts a process of the role; number is its offset from uid_base. log_fd and control_fd stay the caller's. *pidfd is

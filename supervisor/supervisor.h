@@ -1,8 +1,8 @@
 /* supervisor/supervisor.h: the state of the supervisor, shared by its own files only.
  *
  * main.c starts and stops the server and runs the loop; children.c starts single processes and notices their deaths;
- * routers.c, authd.c and edges.c each know one kind of child: what it is sent, what its notes mean, what follows from its
- * death. Every child has one number, its offset from uid_base.
+ * routers.c, authd.c and edges.c each know one kind of child: what it is sent, what its notes mean, what follows from
+ * its death. Every child has one number, its offset from uid_base.
  */
 #ifndef SUPERVISOR_SUPERVISOR_H
 #define SUPERVISOR_SUPERVISOR_H
@@ -112,8 +112,8 @@ struct supervisor {
 
 struct child *child_of(struct supervisor *s, Bulkhead__Role role, uint32_t index);
 
-/* Starts the process and sends what every child gets first: Key, Settings. ERR_SYSTEM: a log line has said why, and it is
- * tried again after a while. */
+/* Starts the process and sends what every child gets first: Key, Settings. ERR_SYSTEM: a log line has said why, and it
+ * is tried again after a while. */
 enum err child_start(struct supervisor *s, struct child *c, int counters_fd);
 
 /* A child that cannot take a message is killed; its death is handled later. */
@@ -125,15 +125,16 @@ void child_blame(struct child *c, const char *what);
 
 void child_signal(const struct child *c, int signal_number);
 
-/* Makes a socket pair between two running children, which the family table must allow, and tells each who the other is. */
+/* Makes a socket pair between two running children, which the family table must allow, and tells each who the other is.
+ */
 void child_introduce(struct supervisor *s, struct child *a, struct child *b);
 
 /* Something happened to the child's control socket or to its process. */
 void child_on_control(struct supervisor *s, struct child *c, uint32_t events);
 void child_on_exit(struct supervisor *s, struct child *c);
 
-/* Notes a death of c and returns after how many milliseconds it is to be started again; gives the server up if it is a crash
- * loop. */
+/* Notes a death of c and returns after how many milliseconds it is to be started again; gives the server up if it is a
+ * crash loop. */
 uint32_t child_restart_delay(struct supervisor *s, const struct child *c, struct restarts *r, bool fault);
 
 /* The number of a link whose edge is this child. */
@@ -143,7 +144,8 @@ static inline uint32_t child_link(const struct child *c) {
 
 /* ---- logging.c ---- */
 
-/* From now on the supervisor's lines go into a pipe; they come out through logd, or, should logd never run, at the end. */
+/* From now on the supervisor's lines go into a pipe; they come out through logd, or, should logd never run, at the end.
+ */
 void logging_open(struct supervisor *s);
 void logging_start(struct supervisor *s);
 void logging_on_exit(struct supervisor *s, struct child *c, bool fault);
@@ -153,7 +155,7 @@ void logging_finish(struct supervisor *s);
 
 /* ---- routers.c ---- */
 
-void routers_start(struct supervisor *s);                 /* those that do not run and may */
+void routers_start(struct supervisor *s); /* those that do not run and may */
 void routers_on_note(struct supervisor *s, struct child *c, const struct note *note);
 void routers_on_exit(struct supervisor *s, struct child *c, bool fault, int signal_number);
 

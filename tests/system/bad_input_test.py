@@ -166,8 +166,10 @@ class StoppedConnectionsTest(OthersCase):
 
     def measure(self, what, sent, limit):
         before = self.server.memory_bytes()
-        clients = [Client(self.server, first=sent) for _ in range(self.COUNT)]
-        self.check_others()
+        clients = []
+        while len(clients) < self.COUNT:
+            clients += [Client(self.server, first=sent) for _ in range(100)]
+            self.check_others()
         each = (self.server.memory_bytes() - before) / self.COUNT
         print(f"{self.COUNT} connections {what}: {each:.0f} bytes each (at most {limit})")
         self.wait_for_ends(clients)

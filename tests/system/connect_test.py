@@ -25,15 +25,16 @@ class InfoTest(ServerCase):
     def test_bytes(self):
         line = self.client().info_line
         self.assertRegex(line, rb'\AINFO \{"server_id":"N[A-Z2-7]{55}","server_name":"[^"]+",'
-                               rb'"version":"\d+\.\d+\.\d+[^"]*","proto":1,')
+                               rb'"version":"\d+\.\d+\.\d+[^"]*",("server":"bulkhead [0-9.]+",)?"proto":1,')
         self.assertTrue(line.endswith(b"} \r\n"), line)
         text = line[len("INFO "):-len(" \r\n")]
         self.assertEqual(json.dumps(json.loads(text), separators=(",", ":")).encode(), text, "compact json")
 
     def test_keys_and_order(self):
         keys = list(self.client().info)
-        if "git_commit" in keys:
-            keys.remove("git_commit")
+        for optional in ("git_commit", "server"):  # the real server's build, Bulkhead's own version
+            if optional in keys:
+                keys.remove(optional)
         self.assertEqual(keys, ["server_id", "server_name", "version", "proto", "go", "host", "port", "headers", "max_payload",
                                 "client_id", "client_ip"])
 
@@ -117,7 +118,8 @@ class ConnectTest(ServerCase):
         self.check_texts((
             b"", b"  ", b"{", b"}", b'{"verbose"', b'{"verbose":', b'{"verbose":tru}', b'{"verbose":true', b'{"verbose":true,}',
             b"{'verbose':true}", b"{verbose:true}", b"[]", b'["verbose"]', b'"x"', b"5", b"true", b"false", b"{}{}",
-            b"{} x", b"{}]", b'{"name":"\x01"}', b'{"name":"a\tb"}', b'{"name":"\\x"}', b'{"name":"\\u12"}', b'{"name":"a}', b'{"protocol":01}',
+            b"{} x", b"{}]", b'{"name":"\x01"}', b'{"name":"a\tb"}', b'{"name":"\\x"}', b'{"name":"\\u12"}', b'{"name":"a}',
+            b'{"protocol":01}',
             b'{"x":+1}', b'{"x":.5}', b'{"x":1.}', b'{"x":1e}', b'{"x":-}', b'{"x":nul}', b'{"x":[1,]}', b'{"x" 1}', b'{,}',
             b"{}\0", b"\xef\xbb\xbf{}",
         ), CLOSED)

@@ -6,7 +6,7 @@ as soon as the client's subscription is gone.
 
 import time
 
-from harness import REAL_NATS, SLOWNESS, Client, ServerCase, wait_until
+from harness import DEADLINE, REAL_NATS, SLOWNESS, Client, ServerCase, wait_until
 
 CHUNK = 60_000
 PAYLOAD = CHUNK * b"s"
@@ -14,9 +14,9 @@ MESSAGE = b"MSG slow 1 %d\r\n%b\r\n" % (CHUNK, PAYLOAD)
 
 
 class SlowCase(ServerCase):
-    def slow_client(self):
+    def slow_client(self, receive_buffer=4096):
         """A subscriber that does not read, with little room in its kernel buffer."""
-        client = Client(self.server, receive_buffer=4096, verbose=False, pedantic=False)
+        client = Client(self.server, receive_buffer, verbose=False, pedantic=False)
         self.addCleanup(client.close)
         client.send(b"SUB slow 1\r\n")
         client.fence()
@@ -86,9 +86,11 @@ class MaxPendingTest(SlowCase):
 
     def test_client_that_publishes_to_itself_without_reading(self):
         client = self.slow_client()
+        client.socket.settimeout(3 * DEADLINE)  # longer than the write deadline, which nats-server waits for
         round_trip = self.other_clients()
+        end = time.monotonic() + 3 * DEADLINE
         with self.assertRaises((BrokenPipeError, ConnectionResetError)):
-            for _ in range(300):
+            while time.monotonic() < end:
                 client.socket.sendall(b"PUB slow %d\r\n%b\r\n" % (CHUNK, PAYLOAD))
                 round_trip()
 
@@ -136,11 +138,11 @@ class WriteDeadlineTest(SlowCase):
         self.expect_cut_off(slow, 150)
 
     def test_client_that_reads_again_in_time_gets_all(self):
-        slow = self.slow_client()
+        slow = self.slow_client(receive_buffer=65536)
         publisher = self.quiet_client()
         for _ in range(3):
-            self.publish(publisher, 100)
-            slow.expect_exact(100 * MESSAGE)
+            self.publish(publisher, 70)  # more than the kernel's buffers take
+            slow.expect_exact(70 * MESSAGE)
         slow.expect_silence()
 
 

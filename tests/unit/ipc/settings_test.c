@@ -1,0 +1,118 @@
+/* Tests of ipc/settings.c: what is filled comes back, what would hurt a child is refused. */
+#include "ipc/settings.h"
+
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ipc/control.pb-c.h"
+
+static const struct settings sample = {
+    .server_id = "NABC",
+    .server_name = "a name",
+    .host = "127.0.0.1",
+    .cluster = "",
+    .port = 4222,
+    .debug = true,
+    .max_payload = 1 << 20,
+    .max_control_line = 4096,
+    .max_pending = UINT64_C(1) << 33,
+    .max_subscriptions = 1,
+    .max_sub_tokens = 2,
+    .ping_interval_ms = 3,
+    .ping_max = 4,
+    .write_deadline_ms = 5,
+    .auth_timeout_ms = 6,
+    .source_wait_ms = 7,
+    .source_share_ms = 8,
+    .edge_dead_ms = 9,
+    .replay_ms = 10,
+    .spill_bytes = UINT64_C(1) << 34,
+};
+
+START_TEST(test_round_trip) {
+    Bulkhead__Settings message;
+    settings_fill(&message, &sample);
+    uint8_t packed[1024];
+    size_t len = bulkhead__settings__pack(&message, packed);
+    Bulkhead__Settings *unpacked = bulkhead__settings__unpack(NULL, len, packed);
+    ck_assert_ptr_nonnull(unpacked);
+    struct settings taken;
+    ck_assert_int_eq(settings_take(&taken, unpacked), ERR_OK);
+    bulkhead__settings__free_unpacked(unpacked, NULL);
+    ck_assert_str_eq(taken.server_id, sample.server_id);
+    ck_assert_str_eq(taken.server_name, sample.server_name);
+    ck_assert_str_eq(taken.host, sample.host);
+    ck_assert_str_eq(taken.cluster, sample.cluster);
+    ck_assert(taken.debug && !taken.trace);
+    ck_assert_mem_eq(&taken.max_payload, &sample.max_payload, sizeof sample - offsetof(struct settings, max_payload));
+}
+END_TEST
+
+static char long_text[SETTINGS_TEXT_MAX + 2];
+
+static void set_port(Bulkhead__Settings *m) {
+    m->port = 65536;
+}
+static void set_payload_0(Bulkhead__Settings *m) {
+    m->max_payload = 0;
+}
+static void set_payload_large(Bulkhead__Settings *m) {
+    m->max_payload = SETTINGS_PAYLOAD_MAX + 1;
+}
+static void set_line_0(Bulkhead__Settings *m) {
+    m->max_control_line = 0;
+}
+static void set_line_large(Bulkhead__Settings *m) {
+    m->max_control_line = 65536;
+}
+static void set_pending_0(Bulkhead__Settings *m) {
+    m->max_pending = 0;
+}
+static void set_text(ProtobufCBinaryData *out, const char *text, size_t len) {
+    *out = (ProtobufCBinaryData){len, (uint8_t *)(uintptr_t)text};
+}
+static void set_name_long(Bulkhead__Settings *m) {
+    set_text(&m->server_name, long_text, SETTINGS_TEXT_MAX + 1);
+}
+static void set_id_long(Bulkhead__Settings *m) {
+    set_text(&m->server_id, long_text, 64);
+}
+static void set_nul(Bulkhead__Settings *m) {
+    set_text(&m->host, "a\0b", 3);
+}
+static void set_newline(Bulkhead__Settings *m) {
+    set_text(&m->cluster, "a\nb", 3);
+}
+
+START_TEST(test_refused) {
+    static const struct {
+        const char *name;
+        void (*change)(Bulkhead__Settings *);
+    } rows[] = {
+        {"port", set_port},           {"no payload", set_payload_0}, {"large payload", set_payload_large},
+        {"no line", set_line_0},      {"long line", set_line_large}, {"no pending", set_pending_0},
+        {"long name", set_name_long}, {"long id", set_id_long},      {"NUL", set_nul},
+        {"newline", set_newline},
+    };
+    memset(long_text, 'x', sizeof long_text);
+    Bulkhead__Settings message;
+    settings_fill(&message, &sample);
+    rows[_i].change(&message);
+    struct settings taken;
+    ck_assert_msg(settings_take(&taken, &message) == ERR_RANGE, "%s", rows[_i].name);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("settings");
+    TCase *tcase = tcase_create("all");
+    tcase_add_test(tcase, test_round_trip);
+    tcase_add_loop_test(tcase, test_refused, 0, 10);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}

@@ -1,0 +1,106 @@
+/* Tests of supervisor/restarts.c and of the family table. */
+#include "supervisor/restarts.h"
+
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "supervisor/family.h"
+
+START_TEST(test_delays) {
+    static const uint32_t delays[] = {0, 100, 200, 400, 800, 1600, 3200, 5000, 5000};
+    struct restarts r = {0};
+    uint32_t delay;
+    for (size_t i = 0; i < sizeof delays / sizeof *delays; i++) {
+        ck_assert(restarts_note(&r, 1000 + i, true, &delay));
+        ck_assert_msg(delay == delays[i], "fault %zu: %u", i, delay);
+    }
+    ck_assert(!restarts_note(&r, 2000, true, &delay));
+}
+END_TEST
+
+START_TEST(test_outside) {
+    struct restarts r = {0};
+    uint32_t delay;
+    for (uint64_t i = 0; i < 1000; i++) {
+        ck_assert(restarts_note(&r, i, false, &delay));
+        ck_assert_uint_eq(delay, 0);
+    }
+    ck_assert(restarts_note(&r, 1000, true, &delay));
+    ck_assert_uint_eq(delay, 0);
+}
+END_TEST
+
+START_TEST(test_forgotten) {
+    struct restarts r = {0};
+    uint32_t delay;
+    for (uint64_t i = 0; i < 100; i++) {
+        ck_assert(restarts_note(&r, i * (RESTARTS_WINDOW_MS / 5), true, &delay));
+        ck_assert_uint_le(delay, 800);
+    }
+    ck_assert(restarts_note(&r, 1000 * RESTARTS_WINDOW_MS, true, &delay));
+    ck_assert_uint_eq(delay, 0);
+}
+END_TEST
+
+/* The policy, pair by pair: nobody talks to logd, frontends talk to authd alone. */
+START_TEST(test_pairs) {
+    for (int a = 0; a < FAMILY_ROLE_END; a++) {
+        for (int b = 0; b < FAMILY_ROLE_END; b++) {
+            bool router_authd = (a == BULKHEAD__ROLE__ROLE_ROUTER && b == BULKHEAD__ROLE__ROLE_AUTHD) ||
+                                (b == BULKHEAD__ROLE__ROLE_ROUTER && a == BULKHEAD__ROLE__ROLE_AUTHD);
+            bool frontend_authd = (a == BULKHEAD__ROLE__ROLE_FRONTEND && b == BULKHEAD__ROLE__ROLE_AUTHD) ||
+                                  (b == BULKHEAD__ROLE__ROLE_FRONTEND && a == BULKHEAD__ROLE__ROLE_AUTHD);
+            ck_assert_msg(family_may_talk((Bulkhead__Role)a, (Bulkhead__Role)b) == (router_authd || frontend_authd),
+                          "%d and %d", a, b);
+        }
+    }
+    ck_assert_ptr_null(family_role(BULKHEAD__ROLE__ROLE_SUPERVISOR));
+}
+END_TEST
+
+START_TEST(test_uids) {
+    bool taken[FAMILY_UIDS] = {0};
+    for (int role = 0; role < FAMILY_ROLE_END; role++) {
+        const struct family_role *row = family_role((Bulkhead__Role)role);
+        for (uint32_t i = 0; row && i < row->most; i++) {
+            ck_assert_uint_lt(row->uid_offset + i, FAMILY_UIDS);
+            ck_assert_msg(!taken[row->uid_offset + i], "%s %u", row->name, i);
+            taken[row->uid_offset + i] = true;
+        }
+    }
+}
+END_TEST
+
+/* The key is for two, a socket to the outside for one. */
+START_TEST(test_gifts) {
+    for (int role = 0; role < FAMILY_ROLE_END; role++) {
+        const struct family_role *row = family_role((Bulkhead__Role)role);
+        if (!row)
+            continue;
+        bool keyed = role == BULKHEAD__ROLE__ROLE_ROUTER || role == BULKHEAD__ROLE__ROLE_AUTHD;
+        ck_assert(!!(row->gifts & GIFT_KEY) == keyed);
+        ck_assert(!!(row->gifts & GIFT_LISTENER) == (role == BULKHEAD__ROLE__ROLE_FRONTEND));
+        ck_assert(!!(row->gifts & GIFT_BOOK_W) == (role == BULKHEAD__ROLE__ROLE_AUTHD));
+    }
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("restarts");
+    TCase *tcase = tcase_create("all");
+    tcase_add_test(tcase, test_delays);
+    tcase_add_test(tcase, test_outside);
+    tcase_add_test(tcase, test_forgotten);
+    suite_add_tcase(suite, tcase);
+    tcase = tcase_create("family");
+    tcase_add_test(tcase, test_pairs);
+    tcase_add_test(tcase, test_uids);
+    tcase_add_test(tcase, test_gifts);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}

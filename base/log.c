@@ -7,20 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 
-static bool debug_on, trace_on;
+bool log_debug_on, log_trace_on;
 static uint64_t dropped_count;
 
 void log_set(bool debug, bool trace) {
-    debug_on = debug;
-    trace_on = trace;
-}
-
-bool log_debugs(void) {
-    return debug_on;
-}
-
-bool log_traces(void) {
-    return trace_on;
+    log_debug_on = debug;
+    log_trace_on = trace;
 }
 
 uint64_t log_dropped(void) {
@@ -50,7 +42,7 @@ static void write_line(enum log_level level, const char *format, va_list args) {
 }
 
 void log_line(enum log_level level, const char *format, ...) {
-    if ((level == LOG_DEBUG && !debug_on) || (level == LOG_TRACE && !trace_on))
+    if ((level == LOG_DEBUG && !log_debug_on) || (level == LOG_TRACE && !log_trace_on))
         return;
     va_list args;
     va_start(args, format);

@@ -17,8 +17,14 @@ enum log_level { LOG_FATAL = 'F', LOG_ERROR = 'E', LOG_WARN = 'W', LOG_INFO = 'I
 
 /* Which optional levels are written; both off at start. */
 void log_set(bool debug, bool trace);
-bool log_debugs(void);
-bool log_traces(void);
+
+extern bool log_debug_on, log_trace_on; /* set by log_set alone; read on the message path */
+static inline bool log_debugs(void) {
+    return log_debug_on;
+}
+static inline bool log_traces(void) {
+    return log_trace_on;
+}
 
 /* Lines that found no room since start. */
 uint64_t log_dropped(void);

@@ -40,7 +40,7 @@ void vector_remove(struct vector *v, const struct client *c) {
 }
 
 void client_log(const struct client *c, int level, const char *format, ...) {
-    if (level == LOG_DEBUG && !log_debugs())
+    if ((level == LOG_DEBUG && !log_debugs()) || (level == LOG_TRACE && !log_traces()))
         return;
     char peer[INET6_ADDRSTRLEN], text[1024];
     bool v4 = IN6_IS_ADDR_V4MAPPED(&c->peer);
@@ -52,6 +52,12 @@ void client_log(const struct client *c, int level, const char *format, ...) {
     log_line((enum log_level)level, v4 ? "%s:%u - cid:%llu%s%s%s - %s" : "[%s]:%u - cid:%llu%s%s%s - %s", peer,
              c->peer_port, (unsigned long long)c->cid, c->who ? " - \"" : "", c->who ? c->who : "", c->who ? "\"" : "",
              text);
+}
+
+void client_trace(const struct client *c, const char *arrow, struct view line) {
+    while (line.len > 0 && (line.at[line.len - 1] == '\n' || line.at[line.len - 1] == '\r'))
+        line.len--;
+    client_log(c, LOG_TRACE, "%s [%.*s]", arrow, line.len < 512 ? (int)line.len : 512, line.at);
 }
 
 struct client *client_new(struct frontend *f, int fd) {

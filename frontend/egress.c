@@ -137,6 +137,8 @@ static void deliver(struct frontend *f, struct client *c, const struct fsub *s) 
     to = copy_text(to, s->text, s->sid_len);
     *to++ = ' ';
     to = copy_text(to, tail, tail_len);
+    if (unlikely(log_traces()))
+        client_trace(c, "->>", view_of(begin, (size_t)(to - begin)));
     if (likely(together)) {
         to = copy_text(to, (const char *)d->payload + from, body);
         *to++ = '\r';

@@ -263,6 +263,8 @@ void client_bury(struct frontend *f); /* frees what has ended for good */
 bool client_paused(const struct client *c);
 void client_wake(struct frontend *f, struct client *c); /* something that it waited for has come */
 void client_log(const struct client *c, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* A trace line for what the client sent (`<<-`) or gets (`->>`); only call it when log_traces(). */
+void client_trace(const struct client *c, const char *arrow, struct view line);
 void client_sync_events(struct frontend *f, struct client *c); /* epoll follows the flags */
 bool vector_add(struct vector *v, struct client *c);
 void vector_remove(struct vector *v, const struct client *c);

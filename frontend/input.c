@@ -68,6 +68,8 @@ static size_t run(struct frontend *f, struct client *c, const char *at, size_t l
                 break;
             }
         }
+        if (unlikely(log_traces()) && line.op != PARSE_CONNECT) /* CONNECT may hold credentials */
+            client_trace(c, "<<-", view_of(at + used, line.used));
         enum op_result done = op_run(f, c, &line, at + used + line.used);
         if (unlikely(done == OP_PAUSE)) {
             c->flags |= CLIENT_HELD;
@@ -102,6 +104,14 @@ static void run_own(struct frontend *f, struct client *c) {
 }
 
 /* ---- reading ---- */
+
+/* If this process dies of what it is about to read, the supervisor knows whose bytes they were. */
+static void note_peer(struct frontend *f, const struct client *c) {
+    uint64_t half[2];
+    memcpy(half, &c->peer, sizeof half);
+    counter_set(f->counters, COUNTER_PEER_HIGH, half[0]);
+    counter_set(f->counters, COUNTER_PEER_LOW, half[1]);
+}
 
 static void read_done(struct frontend *f, struct client *c, ssize_t n) {
     if (n < 0) {
@@ -141,6 +151,7 @@ void input_read(struct frontend *f, struct client *c) {
         client_sync_events(f, c);
         return;
     }
+    note_peer(f, c);
     if (c->in_len > READ_HALF || c->in_need > c->in_len + READ_HALF) {
         read_own(f, c);
         return;

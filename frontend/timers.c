@@ -120,6 +120,8 @@ static void ping_due(struct frontend *f, struct client *c) {
         c->ping_out++;
         c->ping_sent_ms = f->now_ms;
         out_bytes(f, c, "PING\r\n", 6);
+        if (log_traces())
+            client_trace(c, "->>", VIEW("PING"));
     }
     ping_restart(f, c, false);
 }

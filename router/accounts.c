@@ -48,10 +48,56 @@ static void take_account(struct router *r, const struct book_account *entry) {
     a->name[entry->name_len] = 0;
 }
 
+/* Where the principal's floor is, or where it would come. */
+static uint32_t floor_place(const struct account *a, uint32_t principal) {
+    uint32_t low = 0, high = a->floor_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (a->floors[middle].principal < principal)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+uint64_t account_floor(const struct account *a, uint32_t principal) {
+    uint32_t at = floor_place(a, principal);
+    bool own = at < a->floor_count && a->floors[at].principal == principal;
+    return own && a->floors[at].serial > a->floor ? a->floors[at].serial : a->floor;
+}
+
+static bool floors_grow(struct account *a) {
+    if (a->floor_count < a->floor_cap)
+        return true;
+    uint32_t cap = a->floor_cap ? 2 * a->floor_cap : 16;
+    struct floor *grown = realloc(a->floors, cap * sizeof *grown);
+    if (!grown)
+        return false;
+    a->floors = grown;
+    a->floor_cap = cap;
+    return true;
+}
+
+static void take_floor(struct account *a, const struct book_floor *entry) {
+    uint32_t at = floor_place(a, entry->principal);
+    if (entry->principal != 0 && at < a->floor_count && a->floors[at].principal == entry->principal) {
+        if (entry->serial > a->floors[at].serial)
+            a->floors[at].serial = entry->serial;
+    } else if (entry->principal != 0 && floors_grow(a)) {
+        memmove(a->floors + at + 1, a->floors + at, (a->floor_count++ - at) * sizeof *a->floors);
+        a->floors[at] = (struct floor){entry->principal, entry->serial};
+    } else if (entry->serial > a->floor) {
+        if (entry->principal != 0)
+            log_error("account %u: no memory for a floor of one user, it holds for all", a->number);
+        a->floor = entry->serial;
+    }
+}
+
 static void kick_below_floor(struct router *r, const struct book_floor *floor) {
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];
-        if (l->state != LINK_LIVE)
+        if (l->state != LINK_LIVE && l->state != LINK_REPLAY)
             continue;
         for (uint32_t n = 0; n < l->conn_high; n++) {
             struct conn *c = link_conn(l, n);
@@ -70,8 +116,8 @@ void accounts_read(struct router *r) {
             take_account(r, &entry.account);
         } else if (entry.type == BOOK_FLOOR) {
             struct account *a = account_find(r, entry.floor.account);
-            if (a && entry.floor.principal == 0 && entry.floor.serial > a->floor)
-                a->floor = entry.floor.serial;
+            if (a)
+                take_floor(a, &entry.floor);
             kick_below_floor(r, &entry.floor);
         }
     }

@@ -12,13 +12,26 @@
 #include "base/log.h"
 #include "router/router.h"
 
-/* The highest generation of that number that was closed in a turn that was committed. */
-static uint32_t closed_generation(const struct router *r, const struct link *l, uint32_t number) {
-    const struct soft_conn *s = &l->soft->conn[number];
-    if (s->closed_generation == 0)
-        return 0;
-    bool committed = (int32_t)(s->turn - (uint32_t)r->commit_no) <= 0;
-    return committed ? s->closed_generation : s->closed_generation - 1;
+/* One store, so that a death cannot leave half of it. */
+static void soft_set(struct link *l, uint32_t number, uint32_t generation, uint64_t turn) {
+    struct soft_conn entry = {generation, (uint32_t)turn};
+    uint64_t word;
+    memcpy(&word, &entry, sizeof word);
+    memcpy(&l->soft->conn[number], &word, sizeof word);
+}
+
+/* That generation is over, if this turn gets committed. */
+static void soft_close(struct router *r, struct link *l, uint32_t number, uint32_t generation) {
+    if (generation > l->soft->conn[number].closed_generation)
+        soft_set(l, number, generation, r->commit_no + 1);
+}
+
+void admit_recover(struct router *r, struct link *l) {
+    for (uint32_t n = 0; n < SOFT_CONNS_MAX; n++) {
+        const struct soft_conn *s = &l->soft->conn[n];
+        if (s->turn == (uint32_t)(r->commit_no + 1) && s->closed_generation != 0)
+            soft_set(l, n, s->closed_generation - 1, r->commit_no);
+    }
 }
 
 static enum err judge(struct router *r, struct link *l, uint32_t number, const struct conn *c, const struct record *rec,
@@ -28,9 +41,9 @@ static enum err judge(struct router *r, struct link *l, uint32_t number, const s
         return e;
     if (b->link != l->number || b->incarnation != l->incarnation || b->kind != l->kind || b->conn != number)
         return ERR_STATE;
-    uint32_t closed = closed_generation(r, l, number);
+    uint32_t closed = l->soft->conn[number].closed_generation;
     if (c->generation > closed && c->state == CONN_FREE)
-        closed = c->generation; /* closed in this life, perhaps in this very turn */
+        closed = c->generation; /* closed in this life */
     if (b->generation <= closed || (!replay && b->serial <= c->serial))
         return ERR_STALE;
     if (b->expires_s != 0 && b->expires_s <= r->wall)
@@ -42,7 +55,7 @@ static enum err judge(struct router *r, struct link *l, uint32_t number, const s
     }
     if (!a)
         return ERR_RANGE;
-    return b->serial < a->floor ? ERR_STALE : ERR_OK;
+    return b->serial < account_floor(a, b->principal) ? ERR_STALE : ERR_OK;
 }
 
 enum step admit_bind(struct router *r, struct link *l, const struct record *rec, const uint8_t *sealed, bool replay) {
@@ -122,6 +135,7 @@ void admit_kick(struct router *r, struct link *l, uint32_t number, enum record_k
     retire(r, l, number, c);
     c->state = CONN_KICKED;
     c->kick = (uint8_t)why;
+    soft_close(r, l, number, c->generation); /* it does not come back with a new router */
     if (!remove_subs(r, l, c, REMOVE_AT_ONCE) && !closing_push(r, l, number))
         remove_subs(r, l, c, UINT32_MAX);
     egress_mark(r, l, number, MARK_KICK);
@@ -131,8 +145,7 @@ void admit_close(struct router *r, struct link *l, uint32_t number, struct conn 
     if (c->state == CONN_BOUND)
         retire(r, l, number, c);
     c->state = CONN_CLOSING;
-    if (c->generation > closed_generation(r, l, number))
-        l->soft->conn[number] = (struct soft_conn){c->generation, (uint32_t)r->commit_no + 1};
+    soft_close(r, l, number, c->generation);
     counter_add(r->counters, COUNTER_CONNS, (uint64_t)-1);
     if (remove_subs(r, l, c, REMOVE_AT_ONCE)) {
         egress_mark(r, l, number, MARK_FREE);

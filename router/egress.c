@@ -81,6 +81,8 @@ void egress_mark(struct router *r, struct link *l, uint32_t number, enum conn_ma
         c->marks &= (uint8_t)~MARK_STALL; /* the later one wins */
         return;
     }
+    if (mark == MARK_STALL)
+        c->marks &= (uint8_t)~MARK_RESUME;
     c->marks |= (uint8_t)mark;
     if (c->marks & MARK_QUEUED)
         return;
@@ -93,6 +95,11 @@ void egress_mark(struct router *r, struct link *l, uint32_t number, enum conn_ma
 
 bool egress_marks_write(struct router *r, struct link *l) {
     bool wrote = false;
+    if (unlikely(l->epoch_due) && egress_has_room(r, l, SMALL, true)) {
+        egress_small(r, l, RECORD_EPOCH, 0, r->epoch);
+        l->epoch_due = false;
+        wrote = true;
+    }
     while (l->marked_count > 0 && egress_has_room(r, l, 4 * SMALL, true)) {
         uint32_t number = l->marked[l->marked_at];
         l->marked_at = (l->marked_at + 1) % l->marked_cap;

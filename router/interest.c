@@ -130,7 +130,7 @@ enum step interest_sub(struct router *r, struct link *l, struct conn *c, const s
 enum step interest_unsub(struct router *r, struct link *l, struct conn *c, const struct record *rec, const uint8_t *at) {
     struct record_unsub fixed;
     memcpy(&fixed, at + RECORD_HEADER, sizeof fixed);
-    if (fixed.slot >= l->slot_high)
+    if (fixed.slot >= SLOTS_MAX)
         return STEP_BAD;
     if (!egress_has_room(r, l, 2 * SMALL, true)) {
         r->no_room = l->number;

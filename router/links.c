@@ -41,7 +41,7 @@ uint32_t link_slot(const struct link *l, uint32_t slot) {
 }
 
 enum err link_slot_make(struct link *l, uint32_t slot) {
-    if (slot >= (uint32_t)SLOT_CHUNKS_MAX * CHUNK)
+    if (slot >= SLOTS_MAX)
         return ERR_RANGE;
     uint32_t **chunk = &l->slot_chunk[slot / CHUNK];
     if (unlikely(!*chunk)) {
@@ -232,7 +232,8 @@ bool link_clear_step(struct router *r, struct link *l) {
                 a->conn_count--;
         }
         if (c && c->state != CONN_FREE) {
-            counter_add(r->counters, COUNTER_CONNS, (uint64_t)-1);
+            if (c->state != CONN_CLOSING) /* its CLOSE has counted already */
+                counter_add(r->counters, COUNTER_CONNS, (uint64_t)-1);
             stall_forget(r, l->number, l->end_conn);
             c->state = CONN_FREE;
         }

@@ -67,6 +67,7 @@ void takeover_begin(struct router *r) {
             link_end(r, l, "the positions of its rings cannot be");
             continue;
         }
+        admit_recover(r, l);
         l->state = replays ? LINK_REPLAY : LINK_LIVE;
         l->replay_until = now + (uint64_t)r->settings.replay_ms * 1000000u;
     }
@@ -161,8 +162,10 @@ bool takeover_step(struct router *r) {
         return false;
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];
-        if (l->state == LINK_LIVE && egress_has_room(r, l, SMALL, true))
-            egress_small(r, l, RECORD_EPOCH, 0, r->epoch);
+        if (l->state != LINK_LIVE)
+            continue;
+        l->epoch_due = true;
+        egress_marks_write(r, l);
     }
     turn_commit(r);
     r->running = true;

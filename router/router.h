@@ -34,7 +34,8 @@
 
 enum {
     CHUNK = 1024,                /* entries of one piece of a table */
-    SLOT_CHUNKS_MAX = 16 * 1024, /* so a link has at most 16 Mi slots */
+    SLOT_CHUNKS_MAX = 16 * 1024,
+    SLOTS_MAX = SLOT_CHUNKS_MAX * CHUNK, /* of one link */
     CONN_CHUNKS_MAX = SOFT_CONNS_MAX / CHUNK,
     ACCOUNTS_MAX = 64 * 1024,
     CONTROL_RESERVE = 64 * 1024, /* bytes of an egress ring that messages leave to control records */
@@ -107,6 +108,7 @@ struct link {
     uint8_t kind; /* enum link_kind */
     bool dirty;   /* positions changed in this turn */
     bool spilling;
+    bool epoch_due; /* EPOCH has not found room yet */
     uint64_t incarnation;
     struct ring_map ingress_map, egress_map, replay_map;
     struct ring_reader ingress, replay;
@@ -147,11 +149,18 @@ struct link {
     bool replaying;          /* REPLAY_BEGIN of this epoch has been seen */
 };
 
+struct floor {
+    uint32_t principal;
+    uint64_t serial;
+};
+
 struct account {
     uint32_t number;
     uint32_t conns_max, subs_max;
     uint32_t conn_count, sub_count;
-    uint64_t floor; /* lowest valid serial of any principal */
+    uint64_t floor;       /* lowest valid serial of any principal */
+    struct floor *floors; /* the same of single ones, by principal */
+    uint32_t floor_count, floor_cap;
     struct sublist *sublist;
     char name[BOOK_NAME_MAX + 1];
 };
@@ -262,6 +271,7 @@ void egress_watch(struct router *r, struct link *l); /* ends an edge that makes 
 /* ---- accounts.c ---- */
 struct account *account_find(struct router *r, uint32_t number); /* null: not in the book */
 void accounts_read(struct router *r); /* takes what is new in the book */
+uint64_t account_floor(const struct account *a, uint32_t principal); /* lowest valid serial */
 
 /* ---- admit.c ---- */
 enum step admit_bind(struct router *r, struct link *l, const struct record *rec, const uint8_t *sealed, bool replay);
@@ -269,6 +279,7 @@ void admit_kick(struct router *r, struct link *l, uint32_t number, enum record_k
 void admit_close(struct router *r, struct link *l, uint32_t number, struct conn *c);
 bool admit_remove_step(struct router *r); /* goes on with removals; true if it did something */
 void admit_expire(struct router *r);
+void admit_recover(struct router *r, struct link *l); /* what was closed in a turn that was not committed is open again */
 
 /* ---- interest.c ---- */
 enum step interest_sub(struct router *r, struct link *l, struct conn *c, const struct record *rec,

@@ -108,7 +108,7 @@ bool turn_run(struct router *r) {
             continue;
         if (unlikely(l->spilling))
             worked |= egress_spill_write(r, l);
-        if (l->marked_count != 0)
+        if (l->marked_count != 0 || unlikely(l->epoch_due))
             worked |= egress_marks_write(r, l);
         if (unlikely(l->full_since != 0))
             egress_watch(r, l);

@@ -14,8 +14,8 @@
 #include "base/log.h"
 #include "frontend/frontend.h"
 #include "nats/errors.h"
+#include "nats/name.h"
 #include "nats/quote.h"
-#include "nats/subject.h"
 
 /* The message being delivered. */
 struct delivery {
@@ -84,7 +84,8 @@ static void delivery_begin(struct frontend *f, const struct record *rec, const s
     memcpy(f->names, at + parts->subject, (size_t)rec->subject_len + rec->reply_len);
     struct view subject = view_of((const char *)f->names, rec->subject_len);
     struct view reply = view_of((const char *)f->names + rec->subject_len, rec->reply_len);
-    if (unlikely(rec->subject_len == 0 || !subject_is_clean(subject) || !subject_is_clean(reply)))
+    if (unlikely(rec->subject_len == 0 || (name_look(subject.at, subject.len) & NAME_DIRTY) ||
+                 (rec->reply_len != 0 && (name_look(reply.at, reply.len) & NAME_DIRTY))))
         unsound("a name that could end a line");
     d->subject = subject;
     d->payload = at + parts->payload;

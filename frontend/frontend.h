@@ -36,6 +36,7 @@
 #include "ipc/channel.h"
 #include "ipc/settings.h"
 #include "nats/connect.h"
+#include "nats/name.h"
 #include "nats/parser.h"
 #include "shm/binding.h"
 #include "shm/commit.h"
@@ -215,7 +216,7 @@ struct frontend {
     uint8_t *snapshot;
     uint64_t snapshot_len, snapshot_at, snapshot_cap;
 
-    uint8_t names[2 * (RECORD_TEXT_MAX + 1)]; /* subject and reply of the record being delivered */
+    uint8_t names[2 * (RECORD_TEXT_MAX + 1) + NAME_PAD]; /* subject and reply of the record being delivered */
     char read[READ_BYTES];
 };
 

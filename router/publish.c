@@ -11,13 +11,9 @@
  */
 #include <stdlib.h>
 
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
-
 #include "base/check.h"
+#include "nats/name.h"
 #include "nats/proto.h"
-#include "nats/subject.h"
 #include "router/cost.h"
 #include "router/router.h"
 
@@ -39,37 +35,6 @@ struct share {
     uint32_t count; /* targets */
     uint32_t ending; /* of them, subscriptions that reach their max with this message */
 };
-
-enum { NAME_DIRTY = 1, NAME_EMPTY_TOKEN = 2 };
-
-/* One pass over a name in the scratch, which may be read 16 bytes beyond: NAME_DIRTY if a byte could end or split a protocol
- * line, NAME_EMPTY_TOKEN if a token is empty. */
-static unsigned name_look(const char *at, size_t len) {
-    if (len == 0)
-        return NAME_EMPTY_TOKEN;
-    unsigned found = at[0] == '.' || at[len - 1] == '.' ? NAME_EMPTY_TOKEN : 0;
-#ifdef __SSE2__
-    unsigned carry = 0;
-    for (size_t i = 0; i < len; i += 16) {
-        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(at + i));
-        unsigned valid = len - i >= 16 ? 0xffffu : (1u << (len - i)) - 1;
-        __m128i blank = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8(' ')), _mm_cmpeq_epi8(v, _mm_set1_epi8('\t')));
-        __m128i end = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('\r')), _mm_cmpeq_epi8(v, _mm_set1_epi8('\n')));
-        if ((unsigned)_mm_movemask_epi8(_mm_or_si128(blank, end)) & valid)
-            return NAME_DIRTY;
-        unsigned dots = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8('.'))) & valid;
-        if (dots & ((dots << 1) | carry))
-            found |= NAME_EMPTY_TOKEN;
-        carry = dots >> 15;
-    }
-#else
-    if (!subject_is_clean(view_of(at, len)))
-        return NAME_DIRTY;
-    if (!subject_has_tokens(view_of(at, len)))
-        found |= NAME_EMPTY_TOKEN;
-#endif
-    return found;
-}
 
 /* ---- who may ---- */
 

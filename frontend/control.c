@@ -30,6 +30,7 @@ static enum err on_settings(struct channel *c, void *owner, const void *message,
     f->counters = counters;
     f->limits = (struct parse_limits){f->settings.max_control_line, f->settings.max_payload};
     f->gate_bytes = f->settings.max_pending / 2 < GATE_BYTES ? f->settings.max_pending / 2 : GATE_BYTES;
+    f->flush_bytes = f->settings.max_pending < FLUSH_BYTES ? f->settings.max_pending : FLUSH_BYTES;
     log_set(f->settings.debug, f->settings.trace);
     c->state = STATE_SET;
     return ERR_OK;

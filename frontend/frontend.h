@@ -163,7 +163,7 @@ struct vector {
 struct frontend {
     struct settings settings;
     struct parse_limits limits;
-    uint64_t gate_bytes;
+    uint64_t gate_bytes, flush_bytes;
     struct counters *counters;
     struct hash_key hash;
     struct slab slab;

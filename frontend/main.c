@@ -15,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -52,6 +51,16 @@ static struct frontend frontend; /* one per process; large, so not on the stack 
 
 /* ---- events ---- */
 
+/* The connection is gone in both directions. What was read from it before still counts. */
+static void hung_up(struct frontend *f, struct client *c) {
+    if (!(c->flags & CLIENT_HELD) || c->state >= CLIENT_ENDING) {
+        client_close(f, c, "Client Closed");
+        return;
+    }
+    c->flags |= CLIENT_HALF | CLIENT_DISARMED;
+    epoll_ctl(f->epoll, EPOLL_CTL_DEL, c->fd, NULL); /* it would be reported without end */
+}
+
 static void handle_event(struct frontend *f, const struct epoll_event *e) {
     if (e->data.ptr == &f->control) {
         control_events(f);
@@ -72,7 +81,7 @@ static void handle_event(struct frontend *f, const struct epoll_event *e) {
         if ((e->events & EPOLLIN) && !f->ring_full)
             input_read(f, c);
         if ((e->events & (EPOLLERR | EPOLLHUP)) && c->fd >= 0 && (c->flags & (CLIENT_DISARMED | CLIENT_HALF)))
-            client_close(f, c, "Client Closed");
+            hung_up(f, c);
     }
 }
 
@@ -249,11 +258,11 @@ static void run(struct frontend *f) {
 }
 
 static void make_tables(struct frontend *f) {
-    int prot = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    f->by_number = mmap(NULL, SOFT_CONNS_MAX * sizeof(struct client *), prot, flags, -1, 0);
-    f->generation = mmap(NULL, SOFT_CONNS_MAX * sizeof(uint32_t), prot, flags, -1, 0);
-    f->number_free = mmap(NULL, SOFT_CONNS_MAX * sizeof(uint32_t), prot, flags, -1, 0);
-    if (f->by_number == MAP_FAILED || f->generation == MAP_FAILED || f->number_free == MAP_FAILED)
+    /* Large enough that their pages come as they are touched. */
+    f->by_number = calloc(SOFT_CONNS_MAX, sizeof(struct client *));
+    f->generation = calloc(SOFT_CONNS_MAX, sizeof(uint32_t));
+    f->number_free = calloc(SOFT_CONNS_MAX, sizeof(uint32_t));
+    if (!f->by_number || !f->generation || !f->number_free)
         log_die("No memory at start");
 }
 

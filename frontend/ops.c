@@ -135,6 +135,7 @@ static enum op_result connect_checked(struct frontend *f, struct client *c, cons
     c->protocol = (uint8_t)in->protocol;
     take_name(c, in);
     c->activity_ms = f->now_ms;
+    c->ping_out = 0;
     ping_restart(f, c, true);
     return c->options & RECORD_VERBOSE ? line(f, c, OK_LINE, 5) : OP_DONE;
 }

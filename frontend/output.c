@@ -114,7 +114,7 @@ static void too_much(struct frontend *f, struct client *c) {
 
 /* After each addition: written at once when there is much of it, and bounded. */
 static void bound(struct frontend *f, struct client *c) {
-    if (likely(c->out_bytes < FLUSH_BYTES))
+    if (likely(c->out_bytes < f->flush_bytes))
         return;
     if (!(c->flags & CLIENT_BLOCKED))
         out_flush(f, c);

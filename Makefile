@@ -3,6 +3,7 @@
 #   make run      install what is missing, build, serve on port 4222 (ARGS="-p 4333" passes options on)
 #   make check    install what is missing, build, run every test but the long ones; the last line has the sums
 #   make soak     the long tests; make fuzz: the fuzzers, FUZZ_SECONDS each
+#   make bench    the budget of instructions, then the comparison with nats-server (BENCH="--quick" passes options on)
 #   make install  DESTDIR and prefix as usual
 #   make deps     only install what is missing
 #   make SAN=address,undefined check   the same under sanitizers (SAN=thread: the ring code only)
@@ -31,7 +32,7 @@ OPT     ?= -O2
 # gcc inlines across files at the end; tests link without, which is quicker.
 LTO     := $(if $(or $(SAN),$(findstring clang,$(CC))),,-flto=auto -ffat-lto-objects)
 AR      := $(if $(LTO),gcc-ar,ar)
-CFLAGS  += -std=gnu17 -g $(OPT) $(LTO) $(WARN) $(HARDEN) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -Wno-format-truncation -DBULKHEAD_SANITIZED,$(FORTIFY))
+CFLAGS  += -std=gnu17 -g $(OPT) $(LTO) $(WARN) $(HARDEN) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -Wno-format-truncation $(if $(findstring thread,$(SAN)),$(if $(findstring clang,$(CC)),,-Wno-tsan)) -DBULKHEAD_SANITIZED,$(FORTIFY))
 LDFLAGS += -pie -Wl,-z,relro,-z,now,-z,noexecstack $(if $(SAN),-fsanitize=$(SAN))
 CFLAGS  += $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -pthread
@@ -144,9 +145,31 @@ check: deps
 check-built: $(if $(filter thread,$(SAN)),,$(BINS)) $(UNIT) $(if $(SAN),,$(FUZZ))
 	@BULKHEAD_BUILD=$(B) CC="$(CC)" TEST_SLOWNESS=$(if $(SAN),10,1) tests/run-steps $(CHECK_STEPS)
 
+# Each program of tests/soak ends as the other tests do; the system tests take their long forms with BULKHEAD_SOAK.
+SOAK := $(patsubst %.c,$(B)/%,$(wildcard tests/soak/*_soak.c))
+$(SOAK): $(B)/%: $(B)/obj/%.o $(LIBS)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(LDLIBS)
 soak: deps
-	@$(MAKE) --no-print-directory all $(FUZZ)
-	@BULKHEAD_BUILD=$(B) BULKHEAD_SOAK=1 tests/run-steps system="tests/system/run" fuzz="tests/run-fuzz $(FUZZ_SECONDS) $(FUZZ)"
+	@$(MAKE) --no-print-directory soak-built
+soak-built: $(BINS) $(SOAK) $(FUZZ)
+	@BULKHEAD_BUILD=$(B) CC="$(CC)" BULKHEAD_SOAK=1 tests/run-steps $(foreach p,$(SOAK),$(notdir $(p))=$(p)) \
+	    system="tests/system/run" fuzz="tests/run-fuzz $(FUZZ_SECONDS) $(FUZZ)"
+
+# The load generator is made of load*.c; every other file of tests/bench is a program of its own.
+BENCH_LOAD  := $(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/bench/load*.c))
+BENCH_ALONE := $(patsubst %.c,$(B)/%,$(filter-out tests/bench/load%,$(wildcard tests/bench/*.c)))
+$(B)/tests/bench/load: $(BENCH_LOAD)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -pthread
+$(BENCH_ALONE): $(B)/%: $(B)/obj/%.o $(LIBS)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(LDLIBS)
+bench-built: $(BINS) $(B)/tests/bench/load $(BENCH_ALONE)
+bench: deps
+	@$(MAKE) --no-print-directory bench-built
+	BULKHEAD_BUILD=$(B) tests/bench/budget
+	BULKHEAD_BUILD=$(B) tests/bench/run $(BENCH)
 
 install: all
 	install -d $(DESTDIR)$(prefix)/sbin $(DESTDIR)$(libexecdir) $(DESTDIR)$(prefix)/share/doc/bulkhead
@@ -159,4 +182,4 @@ clean:
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
-.PHONY: all unit fuzz deps run check check-built soak install clean FORCE
+.PHONY: all unit fuzz deps run check check-built bench bench-built soak soak-built install clean FORCE

@@ -390,7 +390,8 @@ static enum err handle_packet(struct channel *c, const struct arrival *a, bool *
     }
     *taken = true;
     enum err e = rule->handle(c, c->owner, message, a->fds);
-    return e == ERR_OK ? ERR_OK : refuse(c, e, head.type, err_text(e));
+    /* A peer that goes while it is being answered has done nothing wrong. */
+    return e == ERR_OK || e == ERR_END ? e : refuse(c, e, head.type, err_text(e));
 }
 
 enum err channel_receive(struct channel *c, int most) {

@@ -134,9 +134,8 @@ enum err link_map(struct router *r, uint32_t number, uint8_t kind, uint64_t inca
     if (e != ERR_OK)
         return e;
     l->soft = soft;
-    l->slot_chunk = mmap(NULL, SLOT_CHUNKS_MAX * sizeof *l->slot_chunk, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (l->slot_chunk == MAP_FAILED)
+    l->slot_chunk = calloc(SLOT_CHUNKS_MAX, sizeof(uint32_t *)); /* large, so its pages come as they are touched */
+    if (!l->slot_chunk)
         return ERR_NOMEM;
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = 100 + number};
     if (epoll_ctl(r->epoll, EPOLL_CTL_ADD, l->bell_in, &event) != 0)
@@ -177,11 +176,12 @@ void link_unmap(struct router *r, struct link *l) {
     munmap(l->soft, sizeof *l->soft);
     for (uint32_t i = 0; i < l->slot_high / CHUNK; i++)
         free(l->slot_chunk[i]);
-    munmap(l->slot_chunk, SLOT_CHUNKS_MAX * sizeof *l->slot_chunk);
+    free(l->slot_chunk);
     for (uint32_t i = 0; i < CONN_CHUNKS_MAX; i++)
         free(l->conn_chunk[i]);
     free(l->marked);
     free(l->fanout.target);
+    free(l->fanout.names);
     *l = (struct link){.number = l->number};
 }
 

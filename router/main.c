@@ -232,6 +232,8 @@ static void announce_sleep(struct router *r) {
         struct link *l = &r->link[i];
         if (l->state == LINK_REPLAY)
             ring_reader_sleeps(&l->replay);
+        if (l->state == LINK_REPLAY && l->spilling)
+            ring_writer_sleeps(&l->egress);
         if (l->state != LINK_LIVE)
             continue;
         ring_reader_sleeps(&l->ingress);
@@ -242,8 +244,8 @@ static void announce_sleep(struct router *r) {
 }
 
 static bool takeover_has_work(struct router *r) {
-    if (!r->begun || r->running)
-        return false;
+    if (!r->begun || r->running || !r->recovered)
+        return false; /* an overflow that is drained waits for room */
     bool awaited = false;
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];
@@ -337,10 +339,9 @@ int main(void) {
     hash_key_make(&r->hash);
     r->random = clock_mono_ns() | 1;
     r->wall = clock_wall_s();
-    r->sub_chunk = mmap(NULL, SLOT_CHUNKS_MAX * sizeof(struct sub *), PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    r->sub_chunk = calloc(SLOT_CHUNKS_MAX, sizeof(struct sub *)); /* large, so its pages come as they are touched */
     r->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (r->sub_chunk == MAP_FAILED || r->epoll < 0)
+    if (!r->sub_chunk || r->epoll < 0)
         log_die("no memory at start");
     mlock(&r->key, sizeof r->key);
     if (channel_open(&r->control, CONTROL_FD, "supervisor", control_rules, sizeof control_rules / sizeof *control_rules, r,

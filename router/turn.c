@@ -17,6 +17,7 @@ static void poison_note(struct router *r, const struct link *l, uint32_t conn) {
         again |= old->incarnation == l->incarnation && old->link == l->number && old->conn == conn &&
                  old->wall_s + 60 >= r->wall;
     }
+    atomic_fetch_add_explicit(&p->lost_count, 1, memory_order_relaxed);
     p->poison[p->poison_count++ % POISON_KEPT] = (struct commit_poison){r->wall, l->incarnation, l->number, conn};
     counter_add(r->counters, COUNTER_POISONED, 1);
     log_error("link %u connection %u: the router before died of a record of it; the record is skipped%s", l->number, conn,
@@ -25,20 +26,44 @@ static void poison_note(struct router *r, const struct link *l, uint32_t conn) {
         admit_kick(r, &r->link[l->number], conn, RECORD_KICK_POISON);
 }
 
+/* What the edge is owed for a record that is skipped. */
+static enum step poison_skip(struct router *r, struct link *l, const struct record *rec, const uint8_t *at) {
+    struct record_sub fixed;
+    switch (rec->type) {
+    case RECORD_BIND:
+        return admit_poisoned(r, l, rec->conn);
+    case RECORD_SUB:
+        memcpy(&fixed, at + RECORD_HEADER, sizeof fixed);
+        if (!link_conn(l, rec->conn) || link_slot(l, fixed.slot) != 0)
+            return STEP_BAD;
+        if (egress_has_room(r, l, SMALL, true))
+            egress_small(r, l, RECORD_SLOT_FREE, rec->conn, fixed.slot);
+        else
+            admit_kick(r, l, rec->conn, RECORD_KICK_POISON); /* CONN_FREE will free the slot */
+        return STEP_DONE;
+    default:
+        return STEP_DONE;
+    }
+}
+
 /* Handles the record at the tail. *units gets its price. */
 static enum step take_one(struct router *r, struct link *l, uint64_t *units) {
     struct record rec;
     struct record_parts parts;
     const uint8_t *at = ring_tail(&l->ingress);
     uint64_t pos = l->ingress.tail_pos;
-    if (unlikely(record_take(&rec, &parts, at, ring_ready(&l->ingress), RECORD_TO_ROUTER) != ERR_OK))
+    if (unlikely(l->fanout.active)) {
+        rec = l->fanout.rec;
+        parts = l->fanout.parts;
+    } else if (unlikely(record_take(&rec, &parts, at, ring_ready(&l->ingress), RECORD_TO_ROUTER) != ERR_OK)) {
         return STEP_BAD;
+    }
     atomic_store_explicit(&r->page->box, commit_box(l->number, pos), memory_order_relaxed);
     enum step step;
     if (unlikely(pos == l->poison_pos)) {
         l->poison_pos = UINT64_MAX;
         poison_note(r, l, rec.conn);
-        step = STEP_DONE;
+        step = poison_skip(r, l, &rec, at);
     } else {
         step = record_handle(r, l, &rec, &parts, at);
     }
@@ -136,30 +161,36 @@ static void fill_entry(struct commit_link *e, const struct link *l) {
     }
 }
 
+/* Its rings are open, and its edge is not to be ended. */
+static bool link_works(const struct link *l) {
+    return l->state == LINK_LIVE || l->state == LINK_REPLAY;
+}
+
 void turn_commit(struct router *r) {
     struct commit_page *p = r->page;
     atomic_store_explicit(&p->box, 0, memory_order_relaxed);
     uint64_t no = r->commit_no + 1;
     struct commit_turn *turn = &p->turn[no & 1];
     for (uint32_t i = 0; i < r->link_high; i++)
-        if (r->link[i].state == LINK_LIVE)
+        if (link_works(&r->link[i]))
             fill_entry(&turn->link[i], &r->link[i]);
     atomic_store_explicit(&p->commit_no, no, memory_order_release);
     r->commit_no = no;
     for (uint32_t i = 0; i < r->link_high; i++)
-        if (r->link[i].state == LINK_LIVE && r->link[i].dirty)
+        if (link_works(&r->link[i]) && r->link[i].dirty)
             ring_publish(&r->link[i].egress);
     for (uint32_t i = 0; i < r->link_high; i++)
-        if (r->link[i].state == LINK_LIVE && r->link[i].dirty)
+        if (link_works(&r->link[i]) && r->link[i].dirty)
             ring_release(&r->link[i].ingress);
     atomic_store_explicit(&p->done_no, no, memory_order_release);
     ring_fence();
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];
-        if (l->state != LINK_LIVE || !l->dirty)
+        if (!link_works(l) || !l->dirty)
             continue;
         l->dirty = false;
-        if (ring_writer_must_ring(&l->egress) | ring_reader_must_ring(&l->ingress))
+        bool records = ring_writer_must_ring(&l->egress), room = ring_reader_must_ring(&l->ingress);
+        if (records || room)
             link_ring(l);
     }
     counter_add(r->counters, COUNTER_HEARTBEAT, 1);

@@ -321,10 +321,18 @@ START_TEST(blanks_before_the_arguments_are_bounded) {
     char got[8192];
     parse_both(VIEW("PUB        a 1\r\n"), &small, got, sizeof got);
     ck_assert_str_eq(got, "done used=16 PUB [a] [] 1");
-    parse_both(VIEW("PUB         "), &small, got, sizeof got);
-    ck_assert_str_eq(got, "line long");
-    parse_both(VIEW("PING         "), &small, got, sizeof got);
-    ck_assert_str_eq(got, "line long");
+    enum { BOUND = 4096 };
+    char blanks[8 + BOUND];
+    for (int beyond = 0; beyond <= 1; beyond++) {
+        const char *want = beyond ? "line long" : "more";
+        memset(blanks, ' ', sizeof blanks);
+        memcpy(blanks, "PUB", 3);
+        parse_both(view_of(blanks, 3 + BOUND + (size_t)beyond), &small, got, sizeof got);
+        ck_assert_str_eq(got, want);
+        memcpy(blanks, "PING", 4);
+        parse_both(view_of(blanks, 4 + BOUND + (size_t)beyond), &small, got, sizeof got);
+        ck_assert_str_eq(got, want);
+    }
 }
 END_TEST
 

@@ -345,6 +345,7 @@ void egress_run(struct frontend *f) {
     if (!ring_writer_refresh(&f->ingress) || !ring_reader_refresh(&f->egress))
         unsound("a position that cannot be");
     uint64_t consumed = f->ingress.consumed_pos;
+    f->consumed_acted = consumed;
     f->again = false;
     if (ring_ready(&f->egress) > 0)
         drain(f);

@@ -181,6 +181,7 @@ struct frontend {
     struct ring_map ingress_map, egress_map, replay_map;
     struct ring_writer ingress, replay;
     struct ring_reader egress;
+    uint64_t consumed_acted; /* what egress_run last went by: fences up to it have passed */
     bool ring_full;
     bool again; /* a fence may pass at once: one more turn before sleeping */
     struct journal *journal; /* a ring of entries, oldest at journal_at */

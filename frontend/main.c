@@ -131,8 +131,7 @@ static bool has_work(struct frontend *f) {
         return true;
     /* A fence or a waiting CLOSE moves when the router has consumed more. */
     if (f->fenced.count > 0 || f->owing.count > 0 || f->ring_full || f->snapshot) {
-        uint64_t seen = f->ingress.consumed_pos;
-        return !ring_writer_refresh(&f->ingress) || f->ingress.consumed_pos != seen;
+        return !ring_writer_refresh(&f->ingress) || f->ingress.consumed_pos != f->consumed_acted;
     }
     return false;
 }

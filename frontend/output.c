@@ -112,12 +112,28 @@ static void too_much(struct frontend *f, struct client *c) {
     client_close(f, c, "Slow Consumer (Pending Bytes)");
 }
 
-/* After each addition: written at once when there is much of it, and bounded. */
+static void watch_gate(struct frontend *f, struct client *c) {
+    bool gated = c->flags & CLIENT_GATED;
+    if (likely(!gated && c->out_bytes <= f->gate_bytes))
+        return;
+    if (!gated && c->state == CLIENT_BOUND)
+        c->flags |= CLIENT_GATED;
+    else if (gated && c->out_bytes < f->gate_bytes / 2)
+        c->flags &= ~(uint32_t)CLIENT_GATED;
+    else
+        return;
+    owes(f, c);
+}
+
+/* After each addition: written at once when there is much of it, and bounded. Who is blocked fills on without a write, so
+ * its gate is looked at here. */
 static void bound(struct frontend *f, struct client *c) {
     if (likely(c->out_bytes < f->flush_bytes))
         return;
     if (!(c->flags & CLIENT_BLOCKED))
         out_flush(f, c);
+    else
+        watch_gate(f, c);
     if (c->out_bytes > f->settings.max_pending && c->state != CLIENT_GONE)
         too_much(f, c);
 }
@@ -240,19 +256,6 @@ static void watch_deadline(struct frontend *f, struct client *c, uint64_t before
     c->write_mark = c->out_bytes;
     c->write_due_ms = f->now_ms + f->settings.write_deadline_ms;
     timer_update(f, c);
-}
-
-static void watch_gate(struct frontend *f, struct client *c) {
-    bool gated = c->flags & CLIENT_GATED;
-    if (likely(!gated && c->out_bytes <= f->gate_bytes))
-        return;
-    if (!gated && c->state == CLIENT_BOUND)
-        c->flags |= CLIENT_GATED;
-    else if (gated && c->out_bytes < f->gate_bytes / 2)
-        c->flags &= ~(uint32_t)CLIENT_GATED;
-    else
-        return;
-    owes(f, c);
 }
 
 void out_flush(struct frontend *f, struct client *c) {

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/copy.h"
 #include "base/log.h"
 #include "frontend/frontend.h"
 #include "nats/errors.h"
@@ -47,17 +48,15 @@ static uint32_t put_number(char *to, uint32_t n) {
     return len;
 }
 
-static inline char *copy_text(char *to, const char *from, size_t len) {
-    if (likely(len <= 32)) {
-        while (len >= 8) {
-            memcpy(to, from, 8);
-            to += 8, from += 8, len -= 8;
-        }
-        while (len-- > 0)
-            *to++ = *from++;
-        return to;
+/* A size as text; the same one comes again and again. */
+static char *put_size(char *to, uint32_t n) {
+    static uint32_t last = UINT32_MAX, len;
+    static char text[12];
+    if (unlikely(n != last)) {
+        len = put_number(text, n);
+        last = n;
     }
-    memcpy(to, from, len);
+    memcpy(to, text, sizeof text); /* there is room for more than a size behind it */
     return to + len;
 }
 
@@ -65,14 +64,14 @@ static inline char *copy_text(char *to, const char *from, size_t len) {
 static uint32_t line_tail(char *to, struct view reply, uint32_t header_len, uint32_t size) {
     char *at = to;
     if (reply.len > 0) {
-        at = copy_text(at, reply.at, reply.len);
+        at = copy_small(at, reply.at, reply.len);
         *at++ = ' ';
     }
     if (header_len > 0) {
         at += put_number(at, header_len);
         *at++ = ' ';
     }
-    at += put_number(at, size);
+    at = put_size(at, size);
     *at++ = '\r';
     *at++ = '\n';
     return (uint32_t)(at - to);
@@ -133,15 +132,15 @@ static void deliver(struct frontend *f, struct client *c, const struct fsub *s) 
     if (headed)
         *to++ = 'H';
     memcpy(to, "MSG ", 4);
-    to = copy_text(to + 4, d->subject.at, d->subject.len);
+    to = copy_small(to + 4, d->subject.at, d->subject.len);
     *to++ = ' ';
-    to = copy_text(to, s->text, s->sid_len);
+    to = copy_small(to, s->text, s->sid_len);
     *to++ = ' ';
-    to = copy_text(to, tail, tail_len);
+    to = copy_small(to, tail, tail_len);
     if (unlikely(log_traces()))
         client_trace(c, "->>", view_of(begin, (size_t)(to - begin)));
     if (likely(together)) {
-        to = copy_text(to, (const char *)d->payload + from, body);
+        to = copy_small(to, (const char *)d->payload + from, body);
         *to++ = '\r';
         *to++ = '\n';
         out_put(f, c, (uint32_t)(to - begin));

@@ -48,6 +48,7 @@ enum {
     READ_BYTES = 128 * 1024,  /* the one read buffer */
     READ_HALF = READ_BYTES / 2,
     FLUSH_BYTES = 128 * 1024, /* pending output that is written at once */
+    TURN_WRITE_BYTES = 8 << 20, /* written in one turn at most: the rest waits, so that nobody waits for it */
     DRAIN_BYTES = 64 * 1024,  /* egress bytes after which all dirty connections are written */
     GATE_BYTES = 4 << 20,
     SHARED_BYTES = 16 * 1024, /* payloads from here on are shared between the clients of a fan-out */
@@ -202,6 +203,7 @@ struct frontend {
     uint32_t **sid_chunk; /* buckets of (connection, sid), linear hashing */
     uint32_t sid_buckets, sid_mask;
 
+    uint64_t turn_written; /* bytes written to sockets in this turn */
     struct vector fenced, dirty, owing, ready, waiting, placeless, grave;
     struct client **heap;
     uint32_t heap_count, heap_cap;

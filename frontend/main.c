@@ -190,6 +190,7 @@ static void arm_listener(struct frontend *f) {
 
 static void turn(struct frontend *f) {
     read_clock(f);
+    f->turn_written = 0;
     if (f->ready.count > 0 && !f->ring_full)
         input_resume(f);
     if (f->owing.count > 0)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/copy.h"
 #include "base/log.h"
 #include "frontend/frontend.h"
 #include "nats/errors.h"
@@ -156,19 +157,6 @@ static enum op_result op_connect(struct frontend *f, struct client *c, struct vi
 
 /* ---- PUB, HPUB ---- */
 
-static inline void copy_short(uint8_t *to, const char *from, size_t len) {
-    if (likely(len <= 64)) {
-        while (len >= 8) {
-            memcpy(to, from, 8);
-            to += 8, from += 8, len -= 8;
-        }
-        while (len-- > 0)
-            *to++ = (uint8_t)*from++;
-        return;
-    }
-    memcpy(to, from, len);
-}
-
 static bool complains(struct client *c, struct view subject) {
     if (likely(!(c->options & RECORD_PEDANTIC)) || subject_is_literal(subject))
         return false;
@@ -218,11 +206,9 @@ static enum op_result op_pub(struct frontend *f, struct client *c, const struct 
     };
     memcpy(at, &rec, sizeof rec);
     at += RECORD_HEADER;
-    copy_short(at, l->subject.at, l->subject.len);
-    at += l->subject.len;
-    copy_short(at, l->reply.at, l->reply.len);
-    at += l->reply.len;
-    copy_short(at, payload, l->payload_len);
+    at = copy_small(at, l->subject.at, l->subject.len);
+    at = copy_small(at, l->reply.at, l->reply.len);
+    copy_small(at, payload, l->payload_len);
     link_put(f, c, len);
     c->activity_ms = f->now_ms;
     counter_add(f->counters, COUNTER_IN_MSGS, 1);

@@ -14,6 +14,7 @@
 #include "frontend/frontend.h"
 
 enum {
+    PIECE_TINY = 256 - sizeof(struct piece), /* between shared payloads: the end of one, the line of the next */
     PIECE_SMALL = 2048 - sizeof(struct piece),
     PIECE_LARGE = 32768 - sizeof(struct piece),
     KEPT_SMALL = 4096, /* free pieces kept for reuse */
@@ -44,10 +45,13 @@ void blob_drop(struct blob *b) {
 
 /* ---- pieces ---- */
 
-static struct piece *piece_take(struct frontend *f, uint32_t n, bool first) {
+/* A piece for n bytes that follow what c has. */
+static struct piece *piece_take(struct frontend *f, const struct client *c, uint32_t n) {
     struct piece **kept = NULL;
     uint32_t cap = n, *count = NULL;
-    if (n <= PIECE_SMALL && first) {
+    if (n <= PIECE_TINY && c->out_last && c->out_last->blob) {
+        cap = PIECE_TINY;
+    } else if (n <= PIECE_SMALL && !c->out_first) {
         kept = &f->free_small, count = &f->free_small_count, cap = PIECE_SMALL;
     } else if (n <= PIECE_LARGE) {
         kept = &f->free_large, count = &f->free_large_count, cap = PIECE_LARGE;
@@ -142,7 +146,7 @@ char *out_room(struct frontend *f, struct client *c, uint32_t n) {
     struct piece *p = c->out_last;
     if (likely(p && piece_room(p) >= n))
         return p->data + (p->at - p->data) + p->len;
-    p = piece_take(f, n, c->out_first == NULL);
+    p = piece_take(f, c, n);
     if (!p) {
         client_close(f, c, "Out Of Memory");
         return NULL;
@@ -167,7 +171,7 @@ void out_bytes(struct frontend *f, struct client *c, const void *bytes, uint32_t
         p->len += now;
     }
     if (now < n) {
-        p = piece_take(f, n - now, c->out_first == NULL);
+        p = piece_take(f, c, n - now);
         if (!p) {
             client_close(f, c, "Out Of Memory");
             return;
@@ -222,9 +226,9 @@ static void written(struct frontend *f, struct client *c, size_t n) {
     }
 }
 
-/* Writes until nothing is left or the socket is full; false: the socket is broken. */
+/* Writes until nothing is left, the socket is full or the turn has written enough; false: the socket is broken. */
 static bool write_all(struct frontend *f, struct client *c) {
-    while (c->out_bytes > 0) {
+    while (c->out_bytes > 0 && f->turn_written < TURN_WRITE_BYTES) {
         struct iovec iov[IOVECS];
         int count = 0;
         size_t offered = 0;
@@ -235,6 +239,7 @@ static bool write_all(struct frontend *f, struct client *c) {
         ssize_t n = writev(c->fd, iov, count);
         if (n < 0)
             return errno == EAGAIN || errno == EINTR;
+        f->turn_written += (uint64_t)n;
         written(f, c, (size_t)n);
         if ((size_t)n < offered)
             return true;

@@ -58,23 +58,41 @@ static enum err judge(struct router *r, struct link *l, uint32_t number, const s
     return b->serial < account_floor(a, b->principal) ? ERR_STALE : ERR_OK;
 }
 
-enum step admit_bind(struct router *r, struct link *l, const struct record *rec, const uint8_t *sealed, bool replay) {
-    struct conn *c = link_conn_make(l, rec->conn);
-    if (!c || c->state == CONN_BOUND || c->state == CONN_CLOSING || (c->marks & MARK_FREE))
+/* The connection of a first record; null if the number cannot be, or is in use. */
+static struct conn *conn_begin(struct router *r, struct link *l, uint32_t number) {
+    struct conn *c = link_conn_make(l, number);
+    if (!c || c->state != CONN_FREE)
+        return NULL;
+    counter_add(r->counters, COUNTER_CONNS, 1);
+    return c;
+}
+
+static void refuse(struct router *r, struct link *l, uint32_t number, struct conn *c, enum record_kick why) {
+    counter_add(r->counters, COUNTER_BINDINGS_REFUSED, 1);
+    c->state = CONN_BOUND; /* admit_kick takes it from there */
+    c->account = 0;
+    admit_kick(r, l, number, why);
+}
+
+enum step admit_poisoned(struct router *r, struct link *l, uint32_t number) {
+    struct conn *c = conn_begin(r, l, number);
+    if (!c)
         return STEP_BAD;
-    if (c->state == CONN_KICKED)
-        return STEP_BAD; /* a second BIND without a CLOSE between */
+    refuse(r, l, number, c, RECORD_KICK_POISON);
+    return STEP_DONE;
+}
+
+enum step admit_bind(struct router *r, struct link *l, const struct record *rec, const uint8_t *sealed, bool replay) {
+    struct conn *c = conn_begin(r, l, rec->conn);
+    if (!c)
+        return STEP_BAD;
     struct binding b;
     enum err e = judge(r, l, rec->conn, c, rec, sealed, replay, &b);
-    counter_add(r->counters, COUNTER_CONNS, 1);
     if (e != ERR_OK) {
         log_warn("link %u connection %u: its binding was refused: %s", l->number, rec->conn, err_text(e));
-        counter_add(r->counters, COUNTER_BINDINGS_REFUSED, 1);
-        c->state = CONN_BOUND; /* admit_kick takes it from there */
         if (e != ERR_FORGED && e != ERR_STATE && b.generation > c->generation)
             c->generation = b.generation;
-        c->account = 0;
-        admit_kick(r, l, rec->conn, RECORD_KICK_BINDING);
+        refuse(r, l, rec->conn, c, RECORD_KICK_BINDING);
         return STEP_DONE;
     }
     struct account *a = account_find(r, b.account);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "base/copy.h"
 #include "nats/name.h"
 #include "nats/proto.h"
 #include "router/cost.h"
@@ -22,6 +23,7 @@ struct message {
     struct link *source;
     struct conn *conn;
     const struct record *rec;
+    const struct record_parts *parts;
     struct view subject; /* both in the router's own memory */
     struct view reply;
     const uint8_t *payload; /* in the source's ring: passed on, never looked at */
@@ -148,24 +150,10 @@ static uint64_t deliver_bytes(const struct message *m, uint32_t targets) {
     return bytes;
 }
 
-/* Copies a payload from ring to ring. Short ones inline: a call costs more than they do. */
-static inline void copy_payload(uint8_t *to, const uint8_t *from, size_t len) {
-    if (likely(len <= 64)) {
-        while (len >= 8) {
-            memcpy(to, from, 8);
-            to += 8, from += 8, len -= 8;
-        }
-        while (len-- > 0)
-            *to++ = *from++;
-        return;
-    }
-    memcpy(to, from, len);
-}
-
 static void put_names(uint8_t *to, const struct message *m) {
-    copy_payload(to, (const uint8_t *)m->subject.at, m->subject.len);
-    copy_payload(to + m->subject.len, (const uint8_t *)m->reply.at, m->reply.len);
-    copy_payload(to + m->subject.len + m->reply.len, m->payload, m->payload_len);
+    copy_small(to, (const uint8_t *)m->subject.at, m->subject.len);
+    copy_small(to + m->subject.len, (const uint8_t *)m->reply.at, m->reply.len);
+    copy_small(to + m->subject.len + m->reply.len, m->payload, m->payload_len);
 }
 
 /* One DELIVER and as many DELIVER_MORE as the targets need, on one link. Room was made sure of. */
@@ -266,7 +254,7 @@ static int by_link_and_slot(const void *a, const void *b) {
     return x->slot < y->slot ? -1 : x->slot > y->slot;
 }
 
-/* Pins the plain targets; those that a router before this one has served are left out. */
+/* Pins the message and its plain targets; those that a router before this one has served are left out. */
 static enum err fanout_pin(const struct message *m, struct sub *const *plain, uint32_t count) {
     struct fanout *f = &m->source->fanout;
     if (f->cap < count) {
@@ -279,6 +267,19 @@ static enum err fanout_pin(const struct message *m, struct sub *const *plain, ui
     for (uint32_t i = 0; i < count; i++)
         f->target[i] = (struct fanout_target){plain[i]->link, plain[i]->slot, plain[i]->stamp};
     qsort(f->target, count, sizeof *f->target, by_link_and_slot);
+    uint32_t names_len = (uint32_t)(m->subject.len + m->reply.len);
+    if (f->names_cap < names_len) {
+        uint8_t *grown = realloc(f->names, names_len);
+        if (!grown)
+            return ERR_NOMEM;
+        f->names = grown;
+        f->names_cap = names_len;
+    }
+    memcpy(f->names, m->subject.at, m->subject.len);
+    if (m->reply.len != 0)
+        memcpy(f->names + m->subject.len, m->reply.at, m->reply.len);
+    f->rec = *m->rec;
+    f->parts = *m->parts;
     f->active = true;
     f->at = 0;
     f->count = count;
@@ -296,7 +297,8 @@ static struct sub *pinned_sub(const struct router *r, const struct fanout_target
     const struct link *l = &r->link[t->link];
     uint32_t index = l->state == LINK_LIVE ? link_slot(l, t->slot) : 0;
     struct sub *s = index ? router_sub(r, index) : NULL;
-    return s && s->stamp == t->stamp ? s : NULL;
+    bool same = s && s->stamp == t->stamp;
+    return same && l->conn_chunk[s->conn / CHUNK][s->conn % CHUNK].state == CONN_BOUND ? s : NULL;
 }
 
 /* Serves one link's next targets; false if it has no room for even a few. */
@@ -374,7 +376,8 @@ static enum step publish_one(struct router *r, const struct message *m, struct s
     return STEP_DONE;
 }
 
-/* All targets at once: counts the room on every link first. */
+/* All targets at once: counts the room on every link first. too_large: set if they would fill most of a ring; null: they are
+ * not cut, and what no ring can take goes through the overflow. */
 static enum step publish_all(struct router *r, const struct message *m, uint32_t count, bool *too_large) {
     struct share share[LINKS_MAX] = {0};
     for (uint32_t i = 0; i < count; i++) {
@@ -388,7 +391,7 @@ static enum step publish_all(struct router *r, const struct message *m, uint32_t
         if (share[i].count == 0 && !answer)
             continue;
         uint64_t bytes = deliver_bytes(m, share[i].count) + (uint64_t)share[i].ending * SMALL + (answer ? SMALL : 0);
-        if (bytes > l->egress.cap / 2) {
+        if (too_large && bytes > l->egress.cap / 2) {
             *too_large = true;
             return STEP_WAIT;
         }
@@ -420,16 +423,14 @@ static enum step publish_all(struct router *r, const struct message *m, uint32_t
 
 static enum step publish_some(struct router *r, const struct message *m) {
     struct link *source = m->source;
-    if (source->fanout.active)
-        return fanout_step(r, m);
+    bool resumed = source->resume.cursor != CURSOR_NONE;
     uint32_t count, queued;
     if (collect(r, m, &count, &queued) != ERR_OK)
         return STEP_DONE;
     if (count == 0)
-        return no_responders(r, m);
+        return resumed ? STEP_DONE : no_responders(r, m);
     if (!targets_reserve(r, 2 * count))
         return STEP_DONE;
-    bool resumed = source->resume.cursor != CURSOR_NONE;
     bool too_large = count > FANOUT_AT_ONCE || resumed;
     if (!too_large) {
         enum step s = publish_all(r, m, count, &too_large);
@@ -439,8 +440,7 @@ static enum step publish_some(struct router *r, const struct message *m) {
     if (fanout_pin(m, r->targets + queued, count - queued) != ERR_OK)
         return STEP_DONE;
     if (!resumed) {
-        bool never = false;
-        enum step s = queued > 0 || (m->rec->flags & RECORD_ANSWER) ? publish_all(r, m, queued, &never) : STEP_DONE;
+        enum step s = queued > 0 || (m->rec->flags & RECORD_ANSWER) ? publish_all(r, m, queued, NULL) : STEP_DONE;
         if (s != STEP_DONE) {
             source->fanout.active = false;
             return s;
@@ -455,17 +455,25 @@ static void deny(struct router *r, const struct message *m, enum record_deny why
 
 enum step publish(struct router *r, struct link *l, struct conn *c, const struct record *rec,
                   const struct record_parts *parts, const uint8_t *at) {
-    copy_payload(r->scratch, at + parts->subject, (size_t)rec->subject_len + rec->reply_len);
+    /* A fan-out goes on with the names that were checked when it began, whatever lies in the ring by now. */
+    const char *names = (const char *)r->scratch;
+    if (unlikely(l->fanout.active))
+        names = (const char *)l->fanout.names;
+    else
+        copy_small(r->scratch, at + parts->subject, (size_t)rec->subject_len + rec->reply_len);
     struct message m = {
         .source = l,
         .conn = c,
         .rec = rec,
-        .subject = view_of((const char *)r->scratch, rec->subject_len),
-        .reply = view_of((const char *)r->scratch + rec->subject_len, rec->reply_len),
+        .parts = parts,
+        .subject = view_of(names, rec->subject_len),
+        .reply = view_of(names + rec->subject_len, rec->reply_len),
         .payload = at + parts->payload,
         .payload_len = rec->payload_len,
         .header_len = rec->aux,
     };
+    if (unlikely(l->fanout.active))
+        return fanout_step(r, &m);
     unsigned look = name_look(m.subject.at, m.subject.len);
     if (unlikely((look & NAME_DIRTY) || m.subject.len == 0 || rec->payload_len > r->settings.max_payload ||
                  (m.reply.len != 0 && (name_look(m.reply.at, m.reply.len) & NAME_DIRTY))))
@@ -485,7 +493,7 @@ enum step publish(struct router *r, struct link *l, struct conn *c, const struct
     enum err e = sublist_match(a->sublist, m.subject, &r->match, NULL);
     if (unlikely(e != ERR_OK))
         return no_responders(r, &m);
-    if (likely(r->match.plain_total == 1 && r->match.queue_count == 0 && !l->fanout.active)) {
+    if (likely(r->match.plain_total == 1 && r->match.queue_count == 0 && l->resume.cursor == CURSOR_NONE)) {
         struct sub *s = r->match.plain[0].subs[0];
         if (likely(target_takes(r, &m, s)))
             return publish_one(r, &m, s);

@@ -4,7 +4,7 @@
  * has it. In order:
  *
  *   Kernel, Links   the memory is mapped
- *   Begin           an unfinished commit is completed, rings are opened, NOTE_RECOVERED goes out
+ *   Begin           an unfinished commit is completed, rings are opened, overflows are drained, NOTE_RECOVERED goes out
  *   (supervisor)    tells every edge to replay
  *   replay rings    BIND, OPTIONS, SUB, GATE as of `consumed`; nothing of the ingress rings is touched
  *   all ended       EPOCH into every egress ring, NOTE_READY, traffic
@@ -39,6 +39,28 @@ static void complete_commit(struct router *r) {
     atomic_store_explicit(&p->done_no, r->commit_no, memory_order_release);
 }
 
+/* In the list of poison, connections whose replay killed a router are marked: they are ended by all routers of the next
+ * minute, since two of them would else bring down one router after the other. */
+#define POISON_REPLAY 0x80000000u
+
+static void replay_poison_note(struct router *r, const struct link *l, uint32_t conn) {
+    struct commit_page *p = r->page;
+    p->poison[p->poison_count++ % POISON_KEPT] =
+        (struct commit_poison){clock_wall_s(), l->incarnation, l->number, conn | POISON_REPLAY};
+    counter_add(r->counters, COUNTER_POISONED, 1);
+    log_error("link %u connection %u: the router before died of its replay; the connection is ended", l->number, conn);
+}
+
+static bool replay_is_poison(const struct router *r, const struct link *l, uint32_t conn) {
+    for (uint32_t i = 0; i < POISON_KEPT; i++) {
+        const struct commit_poison *p = &r->page->poison[i];
+        if (p->incarnation == l->incarnation && p->link == l->number && p->conn == (conn | POISON_REPLAY) &&
+            p->wall_s + 60 >= r->wall)
+            return true;
+    }
+    return false;
+}
+
 /* The record at which the router before died of itself is not tried again. */
 static void find_poison(struct router *r) {
     uint64_t box = atomic_load_explicit(&r->page->box, memory_order_relaxed);
@@ -50,17 +72,46 @@ static void find_poison(struct router *r) {
         return;
     uint64_t pos = box & 0x00ffffffffffffffu;
     if (box & BOX_REPLAY)
-        r->link[number].poison_conn = pos;
+        replay_poison_note(r, &r->link[number], (uint32_t)pos);
     else
         r->link[number].poison_pos = (r->link[number].ingress.tail_pos & ~(uint64_t)0x00ffffffffffffffu) | pos;
 }
 
-void takeover_begin(struct router *r) {
-    complete_commit(r);
-    uint64_t now = clock_mono_ns();
+static void give_time(struct router *r) {
+    r->now = clock_mono_ns();
+    for (uint32_t i = 0; i < r->link_high; i++)
+        r->link[i].replay_until = r->now + (uint64_t)r->settings.replay_ms * 1000000u;
+}
+
+/* An edge can tell its state as of `consumed` only when everything that those records caused has reached it: slots and
+ * connections whose end still lies in the overflow would come back to life. True when all is in the rings. */
+static bool overflows_drain(struct router *r) {
+    bool left = false, moved = false;
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];
-        if (l->state == LINK_NONE)
+        if (!l->spilling)
+            continue;
+        moved |= egress_spill_write(r, l);
+        if (l->spilling && r->now > l->replay_until)
+            link_end(r, l, "it has not taken its overflow in time");
+        left |= l->spilling;
+    }
+    if (moved)
+        turn_commit(r);
+    if (left)
+        return false;
+    r->recovered = true;
+    give_time(r);
+    note_send(r->control.fd, NOTE_RECOVERED, r->epoch, 0);
+    return true;
+}
+
+void takeover_begin(struct router *r) {
+    complete_commit(r);
+    counter_set(r->counters, COUNTER_CONNS, 0);
+    for (uint32_t i = 0; i < r->link_high; i++) {
+        struct link *l = &r->link[i];
+        if (l->state != LINK_MAPPED && l->state != LINK_REPLAY)
             continue;
         bool replays = l->state == LINK_REPLAY;
         if (link_open(r, l) != ERR_OK) {
@@ -69,11 +120,11 @@ void takeover_begin(struct router *r) {
         }
         admit_recover(r, l);
         l->state = replays ? LINK_REPLAY : LINK_LIVE;
-        l->replay_until = now + (uint64_t)r->settings.replay_ms * 1000000u;
     }
     find_poison(r);
     r->begun = true;
-    note_send(r->control.fd, NOTE_RECOVERED, r->epoch, 0);
+    give_time(r);
+    overflows_drain(r);
 }
 
 /* One record of a replay. */
@@ -91,13 +142,13 @@ static enum step replay_record(struct router *r, struct link *l, const struct re
         l->state = LINK_LIVE;
         return STEP_DONE;
     }
+    if (rec->type == RECORD_BIND && unlikely(replay_is_poison(r, l, rec->conn)))
+        return admit_poisoned(r, l, rec->conn);
     if (rec->type == RECORD_BIND)
         return admit_bind(r, l, rec, at + parts->payload, true);
     struct conn *c = link_conn(l, rec->conn);
     if (!c || c->state == CONN_FREE || c->state == CONN_CLOSING)
         return STEP_BAD;
-    if (l->poison_conn == rec->conn && c->state == CONN_BOUND)
-        admit_kick(r, l, rec->conn, RECORD_KICK_POISON);
     switch (rec->type) {
     case RECORD_OPTIONS:
         c->options = (uint8_t)(rec->aux & RECORD_OPTIONS_ALL);
@@ -149,6 +200,8 @@ bool takeover_step(struct router *r) {
     bool all = true;
     r->now = clock_mono_ns();
     r->wall = clock_wall_s();
+    if (!r->recovered && !overflows_drain(r))
+        return false;
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];
         if (l->state != LINK_REPLAY)

@@ -100,6 +100,10 @@ struct fanout {
     bool active;
     uint32_t at, count, cap;
     struct fanout_target *target;
+    struct record rec; /* as it was checked; only the payload is read from the ring again */
+    struct record_parts parts;
+    uint8_t *names; /* subject, reply */
+    uint32_t names_cap;
 };
 
 struct link {
@@ -145,7 +149,6 @@ struct link {
     bool end_told;           /* NOTE_LINK_BAD was sent */
     bool down;               /* the supervisor says that the edge is gone: unmap when empty */
     uint64_t replay_until;   /* ns */
-    uint64_t poison_conn;    /* connection whose replay killed a router; UINT64_MAX: none */
     bool replaying;          /* REPLAY_BEGIN of this epoch has been seen */
 };
 
@@ -187,6 +190,7 @@ struct router {
     uint32_t epoch;
     int died_signal;
     struct book book;
+    bool recovered; /* what the router before had written has reached the rings: edges may replay */
     bool running; /* the takeover has ended: records are taken */
     bool begun;   /* Begin has come */
     bool expiring; /* some binding has an expiry */
@@ -276,6 +280,8 @@ uint64_t account_floor(const struct account *a, uint32_t principal); /* lowest v
 /* ---- admit.c ---- */
 enum step admit_bind(struct router *r, struct link *l, const struct record *rec, const uint8_t *sealed, bool replay);
 void admit_kick(struct router *r, struct link *l, uint32_t number, enum record_kick why);
+/* A BIND that killed a router: the connection is there, and ended. */
+enum step admit_poisoned(struct router *r, struct link *l, uint32_t number);
 void admit_close(struct router *r, struct link *l, uint32_t number, struct conn *c);
 bool admit_remove_step(struct router *r); /* goes on with removals; true if it did something */
 void admit_expire(struct router *r);

@@ -60,7 +60,8 @@ static enum step take_one(struct router *r, struct link *l, uint64_t *units) {
     }
     atomic_store_explicit(&r->page->box, commit_box(l->number, pos), memory_order_relaxed);
     enum step step;
-    if (unlikely(pos == l->poison_pos)) {
+    bool poison = pos == l->poison_pos;
+    if (unlikely(poison)) {
         l->poison_pos = UINT64_MAX;
         poison_note(r, l, rec.conn);
         step = poison_skip(r, l, &rec, at);
@@ -71,6 +72,8 @@ static enum step take_one(struct router *r, struct link *l, uint64_t *units) {
         ring_skip(&l->ingress, rec.len);
         l->resume.cursor = CURSOR_NONE;
         l->dirty = true;
+        if (unlikely(poison))
+            turn_commit(r); /* at once: a router that dies of the next record must not come back to this one */
     }
     *units = COST_RECORD + rec.len;
     if (rec.type == RECORD_PUB)

@@ -4,7 +4,7 @@
 struct shape {
     uint8_t direction; /* enum record_direction + 1; 0: no such type */
     uint8_t fixed;     /* bytes of the fixed part */
-    bool targets, subject, reply, payload;
+    bool targets, subject, reply, payload; /* may have them */
 };
 
 static const struct shape shapes[RECORD_TYPE_END] = {
@@ -40,8 +40,10 @@ enum err record_take(struct record *copy, struct record_parts *parts, const uint
     if (copy->type >= RECORD_TYPE_END || copy->target_count > RECORD_TARGETS_MAX)
         return ERR_HOSTILE;
     const struct shape *s = &shapes[copy->type];
-    if (s->direction != (uint8_t)direction + 1 || (copy->target_count && !s->targets) ||
-        (copy->subject_len && !s->subject) || (copy->reply_len && !s->reply) || (copy->payload_len && !s->payload))
+    /* One branch for all parts that the type may not have: x & (may - 1) is x if may is 0, else 0. */
+    uint32_t extra = (copy->target_count & (s->targets - 1u)) | (copy->subject_len & (s->subject - 1u)) |
+                     (copy->reply_len & (s->reply - 1u)) | (copy->payload_len & (s->payload - 1u));
+    if (s->direction != (uint8_t)direction + 1 || extra != 0)
         return ERR_HOSTILE;
     uint64_t targets = RECORD_HEADER + (uint64_t)s->fixed;
     uint64_t subject = targets + 8u * (uint64_t)copy->target_count;

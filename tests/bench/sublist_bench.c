@@ -1,7 +1,5 @@
 /* What a sublist costs: time per match and per insert, memory per subscription, the longest single operation. By hand:
- *
- *   gcc -std=gnu17 -O2 -D_GNU_SOURCE -I. -o /tmp/sublist_bench tests/bench/sublist_bench.c
- * router/{sublist,trie,table,pool}.c \ base/{slab,hash,check}.c nats/subject.c
+ * make bench-built, then build/tests/bench/sublist_bench.
  */
 #include <stdio.h>
 #include <stdlib.h>

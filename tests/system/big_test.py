@@ -10,7 +10,7 @@ from harness import DEADLINE, SLOWNESS, Client, ServerCase, bulkhead_only, is_sa
 MEGABYTE = 1 << 20
 CONNECTIONS = int(os.environ.get("BIG_CONNECTIONS", "2000"))
 SUBSCRIPTIONS = int(os.environ.get("BIG_SUBSCRIPTIONS", "5"))
-STALL_SECONDS = 5 * SLOWNESS  # of other clients, on a busy machine; what is normal is printed
+STALL_SECONDS = 2 * SLOWNESS  # of other clients, on a busy machine; what is normal is printed
 
 
 class Pinger(threading.Thread):
@@ -115,7 +115,7 @@ class BackPressureTest(ServerCase):
 
     def test_subscriber_that_does_not_read(self):
         """Its publisher is stalled, it is closed, and the readers get everything."""
-        size, count = 100_000, 300
+        size, count, window = 100_000, 300, 20
         message = b"MSG pressed 1 %d\r\n" % size
         payload = os.urandom(size) + b"\r\n"
         readers = [self.quiet_client() for _ in range(4)]
@@ -124,23 +124,16 @@ class BackPressureTest(ServerCase):
         for client in [*readers, lazy]:
             client.send(b"SUB pressed 1\r\n")
             client.fence()
-        pinger, publisher, failures = Pinger(self), self.quiet_client(), []
-
-        def read(reader):
-            try:
-                for _ in range(count):
+        pinger, publisher = Pinger(self), self.quiet_client()
+        for number in range(count + window):  # no reader is ever behind by more than the window
+            if number < count:
+                publisher.send(b"PUB pressed %d\r\n%b" % (size, payload))
+            if number >= window:
+                for reader in readers:
                     reader.expect_exact(message + payload)
-            except AssertionError as failure:
-                failures.append(failure)
-        threads = [threading.Thread(target=read, args=(reader,)) for reader in readers]
-        for thread in threads:
-            thread.start()
-        publisher.send(count * (b"PUB pressed %d\r\n%b" % (size, payload)) + b"PING\r\n")
-        for thread in threads:
-            thread.join()
-        publisher.expect_exact(b"PONG\r\n")
-        if failures:
-            raise failures[0]
+        publisher.fence()
+        for reader in readers:
+            reader.fence()
         longest = pinger.stop()
         print(f"longest request meanwhile {1000 * longest:.0f} ms")
         self.assertLess(longest, STALL_SECONDS)

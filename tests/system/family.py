@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import signal
+import struct
 import subprocess
 import threading
 
@@ -50,6 +51,12 @@ def kill(server, pid, number=signal.SIGKILL):
         return True
     finally:
         os.close(descriptor)
+
+
+def private_bytes(server):
+    """Memory of all the server's processes that is no file and not shared: rings, whose pages come with use, are left out."""
+    return sum(int(re.search(r"^RssAnon:\s+(\d+) kB", read_proc(pid, "status"), re.MULTILINE)[1]) * 1024
+               for pid in [server.pid] + sum(server.child_pids().values(), []))
 
 
 def take_over_count(server):
@@ -150,3 +157,24 @@ class Program:
         self._reader.join()
         self._process.stdin.close()
         self._process.stdout.close()
+
+
+def _counter_names():
+    with open(os.path.join(ROOT, "shm", "counters.h")) as file:
+        return re.findall(r"X\((\w+), \"", file.read())
+
+
+def counters(server):
+    """The sum of all counters pages, by name. Only root can look into the descriptors of the supervisor."""
+    pages = {}
+    for number in os.listdir(f"/proc/{server.pid}/fd"):
+        path = f"/proc/{server.pid}/fd/{number}"
+        try:
+            if "/memfd:counters" in os.readlink(path):
+                with open(path, "rb") as file:
+                    pages[os.fstat(file.fileno()).st_ino] = file.read()
+        except FileNotFoundError:
+            pass  # closed meanwhile
+    names = _counter_names()
+    return {name: sum(struct.unpack_from("<Q", page, 8 * index)[0] for page in pages.values())
+            for index, name in enumerate(names)}

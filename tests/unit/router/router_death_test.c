@@ -1,0 +1,342 @@
+/* A router that dies, at any instruction, loses and doubles nothing.
+ *
+ * Random streams (tests/support/stream.h) run over three links: uncut; with a new router after every record; and with a
+ * router in a child that is traced: it runs to a breakpoint in one of its functions, is stepped a random number of
+ * instructions further, and killed. What the subscriptions got must be what the oracle says, each time.
+ *
+ * ROUTER_DEATH_SEED and ROUTER_DEATH_SECONDS set the first seed and the time of the last one.
+ */
+#include <check.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ptrace.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "ipc/note.h"
+#include "tests/support/stream.h"
+
+enum { LINKS = 3, BATCHES = 40 };
+
+static struct world w;
+static struct run run;
+static uint64_t seed;
+
+static void begin(const struct stream *s, struct rnd *r) {
+    world_make(&w, LINKS, 160 * 1024, 1 << 20);
+    w.settings.source_wait_ms = 10000; /* nothing here waits for long but a busy machine */
+    w.settings.source_share_ms = 10000;
+    w.settings.edge_dead_ms = 20000;
+    if (rnd_below(r, 2))
+        w.replay_bytes = 4096 * (1 + rnd_below(r, 4));
+    run_begin(&run, s, &w);
+}
+
+static void end(const char *what) {
+    const char *wrong = run_judge(&run);
+    ck_assert_msg(wrong == NULL, "seed %llu %s: %s", (unsigned long long)seed, what, wrong);
+    run_end(&run);
+    world_free(&w);
+}
+
+START_TEST(test_uncut) {
+    for (seed = env_number("ROUTER_DEATH_SEED", 1); seed < env_number("ROUTER_DEATH_SEED", 1) + 40; seed++) {
+        struct stream *s = stream_make(seed, LINKS, BATCHES);
+        struct rnd r = {seed};
+        begin(s, &r);
+        world_begin(&w);
+        for (uint32_t i = 0; i < s->batch_count; i++) {
+            for (uint32_t k = 0; k < s->batch[i].count; k++)
+                run_op(&run, &s->op[s->batch[i].first + k]);
+            run_publish(&run);
+            world_settle(&w);
+        }
+        end("uncut");
+        stream_free(s);
+    }
+}
+END_TEST
+
+/* A new router after each record; others lie unread in the rings, above and below. */
+START_TEST(test_death_at_every_record) {
+    for (seed = env_number("ROUTER_DEATH_SEED", 1); seed < env_number("ROUTER_DEATH_SEED", 1) + 4; seed++) {
+        struct stream *s = stream_make(seed, LINKS, BATCHES);
+        struct rnd r = {seed};
+        begin(s, &r);
+        world_begin(&w);
+        for (uint32_t i = 0; i < s->batch_count; i++) {
+            for (uint32_t k = 0; k < s->batch[i].count; k++) {
+                run_op(&run, &s->op[s->batch[i].first + k]);
+                if (rnd_below(&r, 2))
+                    run_publish(&run);
+                for (uint32_t n = 0; n < LINKS; n++)
+                    w.edge[n].paused = rnd_below(&r, 3) == 0;
+                for (uint32_t n = rnd_below(&r, 3); n > 0; n--)
+                    world_step(&w);
+                world_die(&w);
+                if (rnd_below(&r, 8) == 0) { /* and again, in the middle of its takeover */
+                    world_start(&w);
+                    for (uint32_t n = rnd_below(&r, 4); n > 0; n--)
+                        world_step(&w);
+                    world_die(&w);
+                }
+                world_begin(&w);
+            }
+            for (uint32_t n = 0; n < LINKS; n++)
+                w.edge[n].paused = false;
+            run_publish(&run);
+            world_settle(&w);
+        }
+        end("cut at every record");
+        stream_free(s);
+    }
+}
+END_TEST
+
+#if defined(__x86_64__)
+
+/* ---- a child under ptrace ---- */
+
+static uint64_t lives, deaths_in_takeover, deaths_in_turns, deaths_idle;
+
+#define POINT(f, hits, steps) {#f, (const void *)(uintptr_t)(f), hits, steps}
+static const struct point {
+    const char *name;
+    const void *at;
+    uint32_t hits;  /* at the first to this time that it comes here */
+    uint32_t steps; /* at most so many instructions further */
+} points[] = {
+    POINT(turn_commit, 2, 60),      POINT(turn_commit, 4, 500),    POINT(turn_commit, 3, 250),   POINT(turn_run, 3, 3000),
+    POINT(record_handle, 30, 500),  POINT(publish, 20, 1000),      POINT(interest_sub, 8, 1500), POINT(interest_unsub, 3, 800),
+    POINT(interest_drop, 4, 400),   POINT(admit_bind, 3, 2000),    POINT(admit_close, 2, 600),   POINT(egress_marks_write, 2, 300),
+    POINT(takeover_begin, 1, 6000), POINT(takeover_step, 3, 4000), POINT(note_send, 2, 60),
+};
+enum { POINTS = sizeof points / sizeof *points };
+
+static void write_word(const void *at, long word) {
+    check(ptrace(PTRACE_POKETEXT, w.child, (void *)(uintptr_t)at, (void *)word) == 0);
+}
+
+static long read_word(const void *at) {
+    return ptrace(PTRACE_PEEKTEXT, w.child, (void *)(uintptr_t)at, NULL);
+}
+
+static long with_trap(long word) {
+    return (long)(((unsigned long)word & ~0xfful) | 0xcc);
+}
+
+static void go(void) {
+    check(ptrace(PTRACE_CONT, w.child, NULL, NULL) == 0);
+}
+
+static void fail_if_dead(int status) {
+    if (WIFSTOPPED(status) && (WSTOPSIG(status) == SIGTRAP || WSTOPSIG(status) == SIGSTOP))
+        return;
+    ck_abort_msg("seed %llu: the router died by itself (status %x)", (unsigned long long)seed, status);
+}
+
+static int wait_stop(void) {
+    int status;
+    check(waitpid(w.child, &status, 0) == w.child);
+    fail_if_dead(status);
+    return WSTOPSIG(status);
+}
+
+static void fork_stopped(void) {
+    world_fork(&w, true);
+    check(wait_stop() == SIGSTOP); /* before takeover_begin */
+    lives++;
+}
+
+/* The child stands at the trap that it ran into; it goes back to the instruction that was there. */
+static void step_back(const void *at, long word) {
+    struct user_regs_struct regs;
+    write_word(at, word);
+    check(ptrace(PTRACE_GETREGS, w.child, NULL, &regs) == 0);
+    check(regs.rip == (uintptr_t)at + 1);
+    regs.rip--;
+    check(ptrace(PTRACE_SETREGS, w.child, NULL, &regs) == 0);
+}
+
+static bool single_step(void) {
+    check(ptrace(PTRACE_SINGLESTEP, w.child, NULL, NULL) == 0);
+    return wait_stop() == SIGTRAP;
+}
+
+static bool at_rest(void) {
+    if (!w.ready)
+        return false;
+    for (uint32_t i = 0; i < LINKS; i++) {
+        struct edge *e = &w.edge[i];
+        check(ring_writer_refresh(&e->ingress));
+        if (e->ingress.consumed_pos != e->ingress.head_pos)
+            return false;
+    }
+    return true;
+}
+
+_Noreturn static void give_up(void) {
+    for (uint32_t i = 0; i < LINKS; i++) {
+        const struct edge *e = &w.edge[i];
+        printf("link %u%s: ingress %llu of %llu consumed, egress %llu of %llu read, replay %llu of %llu\n", i, e->bad ? " (bad)" : "",
+               (unsigned long long)e->ingress.consumed_pos, (unsigned long long)e->ingress.head_pos,
+               (unsigned long long)e->egress.tail_pos, (unsigned long long)e->egress.produced_pos,
+               (unsigned long long)e->snapshot_at, (unsigned long long)e->snapshot_len);
+    }
+    char command[64];
+    snprintf(command, sizeof command, "head -3 /proc/%d/status", (int)w.child);
+    fflush(stdout);
+    (void)!system(command);
+    ck_abort_msg("seed %llu: the world does not come to rest (%s, %s)", (unsigned long long)seed,
+                 w.recovered ? "recovered" : "not recovered", w.ready ? "ready" : "not ready");
+}
+
+/* From a stopped child: lets it run, the edges too, until the point was met `hits` times (true; it stands there) or all is
+ * done (false; it runs, without the trap). */
+static bool run_to(const struct point *p, uint32_t hits) {
+    long word = p ? read_word(p->at) : 0;
+    if (p)
+        write_word(p->at, with_trap(word));
+    go();
+    uint64_t until = clock_mono_ms() + 20000;
+    for (uint32_t quiet = 0;;) {
+        int status;
+        if (waitpid(w.child, &status, WNOHANG) == w.child) {
+            fail_if_dead(status);
+            if (WSTOPSIG(status) == SIGSTOP) { /* before its first turn */
+                go();
+                continue;
+            }
+            step_back(p->at, word);
+            if (--hits == 0)
+                return true;
+            single_step();
+            write_word(p->at, with_trap(word));
+            go();
+            continue;
+        }
+        bool moved = world_edges_step(&w);
+        quiet = !moved && at_rest() ? quiet + 1 : 0;
+        if (quiet > 20)
+            break;
+        if (!moved)
+            usleep(50);
+        if (clock_mono_ms() > until) {
+            printf("%s hits %u quiet %u moved %d rest %d\n", p ? p->name : "", hits, quiet, moved, at_rest());
+            give_up();
+        }
+    }
+    if (!p)
+        return false;
+    kill(w.child, SIGSTOP);
+    if (wait_stop() == SIGTRAP) {
+        step_back(p->at, word);
+        return true;
+    }
+    write_word(p->at, word);
+    go();
+    return false;
+}
+
+/* A child that runs is stopped where it is. */
+static void stop(void) {
+    kill(w.child, SIGSTOP);
+    wait_stop();
+}
+
+/* One life, from stopped to dead. False: there was nothing left to do. */
+static bool live_and_die(struct rnd *r) {
+    bool idle = false;
+    uint32_t dice = rnd_below(r, 10);
+    if (dice == 0) { /* at any moment of its own time */
+        go();
+        uint64_t until = clock_mono_ns() + rnd_below(r, 2000000);
+        while (clock_mono_ns() < until) {
+            int status;
+            if (waitpid(w.child, &status, WNOHANG) == w.child) {
+                fail_if_dead(status);
+                go();
+            }
+            world_edges_step(&w);
+        }
+    } else {
+        const struct point *p = &points[rnd_below(r, POINTS)];
+        if (run_to(p, 1 + rnd_below(r, p->hits))) {
+            for (uint32_t n = rnd_below(r, 1 + p->steps); n > 0; n--) {
+                single_step();
+                if (rnd_below(r, 200) == 0)
+                    world_edges_step(&w);
+            }
+        } else {
+            idle = true;
+        }
+    }
+    deaths_idle += idle;
+    if (w.ready)
+        deaths_in_turns++;
+    else
+        deaths_in_takeover++;
+    world_kill(&w);
+    return !idle;
+}
+
+/* Until everything is consumed by a router that lives. */
+static void settle(void) {
+    run_to(NULL, 0);
+    stop();
+}
+
+START_TEST(test_death_at_any_instruction) {
+    uint64_t until = clock_mono_ms() + 1000 * env_number("ROUTER_DEATH_SECONDS", 8);
+    for (seed = env_number("ROUTER_DEATH_SEED", 1); clock_mono_ms() < until; seed++) {
+        struct stream *s = stream_make(seed, LINKS, BATCHES);
+        struct rnd r = {seed ^ 0xdead};
+        begin(s, &r);
+        fork_stopped();
+        for (uint32_t i = 0; i < s->batch_count; i++) {
+            for (uint32_t k = 0; k < s->batch[i].count; k++)
+                run_op(&run, &s->op[s->batch[i].first + k]);
+            run_publish(&run);
+            for (bool more = true; more && rnd_below(&r, 4) != 0;) {
+                for (uint32_t n = 0; n < LINKS; n++)
+                    w.edge[n].paused = rnd_below(&r, 4) == 0;
+                for (uint32_t n = 0; n < LINKS; n++)
+                    w.edge[n].paused &= rnd_below(&r, 4) == 0;
+                more = live_and_die(&r);
+                for (uint32_t n = 0; n < LINKS; n++)
+                    w.edge[n].paused = false;
+                fork_stopped();
+            }
+            settle();
+        }
+        end("cut at any instruction");
+        stream_free(s);
+    }
+    printf("%llu seeds, %llu routers; deaths: %llu in a takeover, %llu in traffic, %llu of them idle\n",
+           (unsigned long long)(seed - env_number("ROUTER_DEATH_SEED", 1)), (unsigned long long)lives,
+           (unsigned long long)deaths_in_takeover, (unsigned long long)deaths_in_turns, (unsigned long long)deaths_idle);
+}
+END_TEST
+
+#endif
+
+int main(void) {
+    Suite *suite = suite_create("router death");
+    TCase *c = tcase_create("death");
+    tcase_set_timeout(c, 3600);
+    tcase_add_test(c, test_uncut);
+    tcase_add_test(c, test_death_at_every_record);
+#if defined(__x86_64__)
+    tcase_add_test(c, test_death_at_any_instruction);
+#endif
+    suite_add_tcase(suite, c);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -179,6 +179,8 @@ static void leave_lists(struct frontend *f, struct client *c) {
     }
     if (c->flags & CLIENT_DIRTY)
         vector_remove(&f->dirty, c);
+    if (c->flags & CLIENT_DEFERRED)
+        vector_remove(&f->deferred, c);
     if (c->flags & CLIENT_OWES)
         vector_remove(&f->owing, c);
     if (c->flags & CLIENT_READY)

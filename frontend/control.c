@@ -18,6 +18,18 @@ enum { STATE_NEW = 0, STATE_SET, STATE_LINKED, STATE_GOING };
 #define IN_LINKED (1u << STATE_LINKED)
 #define IN_GOING  (1u << STATE_GOING)
 
+static uint64_t least(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
+/* Where max_payload is allowed to come near max_pending, one largest message must not end a reader that holds another. */
+static void set_output_bounds(struct frontend *f) {
+    uint64_t pending = f->settings.max_pending, payload = f->settings.max_payload;
+    f->pending_bytes = payload <= pending && 2 * payload > pending ? pending + payload : pending;
+    f->gate_bytes = least(pending / 2, GATE_BYTES);
+    f->flush_bytes = least(pending, FLUSH_BYTES);
+}
+
 static enum err on_settings(struct channel *c, void *owner, const void *message, const int *fds) {
     struct frontend *f = owner;
     void *counters;
@@ -29,8 +41,7 @@ static enum err on_settings(struct channel *c, void *owner, const void *message,
         return e;
     f->counters = counters;
     f->limits = (struct parse_limits){f->settings.max_control_line, f->settings.max_payload};
-    f->gate_bytes = f->settings.max_pending / 2 < GATE_BYTES ? f->settings.max_pending / 2 : GATE_BYTES;
-    f->flush_bytes = f->settings.max_pending < FLUSH_BYTES ? f->settings.max_pending : FLUSH_BYTES;
+    set_output_bounds(f);
     log_set(f->settings.debug, f->settings.trace);
     c->state = STATE_SET;
     return ERR_OK;

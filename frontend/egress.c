@@ -350,4 +350,6 @@ void egress_run(struct frontend *f) {
         drain(f);
     link_journal_trim(f, consumed);
     fence_pass(f);
+    if (f->deferred.count > 0)
+        link_window_pass(f);
 }

@@ -51,6 +51,8 @@ enum {
     TURN_WRITE_BYTES = 8 << 20, /* written in one turn at most: the rest waits, so that nobody waits for it */
     DRAIN_BYTES = 64 * 1024,  /* egress bytes after which all dirty connections are written */
     GATE_BYTES = 4 << 20,
+    WINDOW_UNITS = 128 * 1024, /* half of what one connection may have in the ingress ring; a record costs its bytes */
+    SUB_UNITS = 512,           /* and a SUB or UNSUB so much more, because it costs the router more */
     SHARED_BYTES = 16 * 1024, /* payloads from here on are shared between the clients of a fan-out */
     STOCK = 64,               /* bindings sealed ahead */
     CHUNK = 1024,
@@ -84,6 +86,7 @@ enum client_flag {
     CLIENT_CLOSE_TOLD = 4096, /* CLOSE was written */
     CLIENT_HALF = 8192,       /* the client has closed its side */
     CLIENT_HELD = 16384,      /* its parser stopped before an operation that must wait */
+    CLIENT_DEFERRED = 65536, /* in the list of connections with a full window */
     CLIENT_COMPLAINED = 32768, /* pedantic: the text for the operation that waits was queued */
 };
 
@@ -109,6 +112,8 @@ struct client {
     uint32_t first_sub; /* head of the list over struct fsub's conn_next; 0: none (slots count from 1 here) */
     uint64_t cid;
     uint64_t last_pos; /* ring position behind its last record */
+    uint64_t window_pos; /* ring position behind its last record in the half window before this one */
+    uint32_t window_units; /* in this half window */
     char *fence;       /* lines that wait for last_pos to be consumed */
     uint32_t fence_len, fence_cap;
     uint32_t fence_at; /* index in the list of fenced connections + 1; 0: not there */
@@ -164,7 +169,7 @@ struct vector {
 struct frontend {
     struct settings settings;
     struct parse_limits limits;
-    uint64_t gate_bytes, flush_bytes;
+    uint64_t gate_bytes, flush_bytes, pending_bytes; /* see control.c */
     struct counters *counters;
     struct hash_key hash;
     struct slab slab;
@@ -204,7 +209,7 @@ struct frontend {
     uint32_t sid_buckets, sid_mask;
 
     uint64_t turn_written; /* bytes written to sockets in this turn */
-    struct vector fenced, dirty, owing, ready, waiting, placeless, grave;
+    struct vector fenced, dirty, deferred, owing, ready, waiting, placeless, grave;
     struct client **heap;
     uint32_t heap_count, heap_cap;
     struct piece *free_small, *free_large;
@@ -233,6 +238,10 @@ void link_publish(struct frontend *f);
 void link_ring(struct frontend *f);
 bool link_journal(struct frontend *f, enum record_type type, uint32_t id, uint8_t old_flag, uint32_t old_max);
 void link_journal_trim(struct frontend *f, uint64_t consumed);
+/* True if c may make another record. False: it has enough in the ring already and is woken when the router has come on; so
+ * one connection's flood never makes the others wait long. */
+bool link_window(struct frontend *f, struct client *c);
+void link_window_pass(struct frontend *f);
 /* Text that goes out when all records of c have been consumed and what they caused has been delivered. */
 void fence_add(struct frontend *f, struct client *c, const char *text, size_t len);
 void fence_pass(struct frontend *f); /* after the egress ring was drained */

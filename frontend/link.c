@@ -27,6 +27,7 @@ uint8_t *link_claim(struct frontend *f, uint64_t len) {
 void link_put(struct frontend *f, struct client *c, uint64_t len) {
     ring_advance(&f->ingress, len);
     c->last_pos = f->ingress.head_pos;
+    c->window_units += (uint32_t)len;
 }
 
 bool link_small(struct frontend *f, struct client *c, enum record_type type, uint32_t aux) {
@@ -52,6 +53,38 @@ void link_ring(struct frontend *f) {
     char bell = 1;
     if (write(f->bell_out, &bell, 1) < 0 && errno != EAGAIN && errno != EPIPE)
         log_debug("The router's doorbell does not take a ring");
+}
+
+/* ---- the window ---- */
+
+bool link_window(struct frontend *f, struct client *c) {
+    if (likely(c->window_units < WINDOW_UNITS))
+        return true;
+    if (c->window_pos > f->ingress.consumed_pos && ring_writer_refresh(&f->ingress) &&
+        c->window_pos > f->ingress.consumed_pos) {
+        if (!(c->flags & CLIENT_DEFERRED)) {
+            c->flags |= CLIENT_DEFERRED;
+            check(vector_add(&f->deferred, c));
+        }
+        return false;
+    }
+    c->window_pos = c->last_pos;
+    c->window_units = 0;
+    return true;
+}
+
+void link_window_pass(struct frontend *f) {
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < f->deferred.count; i++) {
+        struct client *c = f->deferred.at[i];
+        if (c->window_pos > f->ingress.consumed_pos) {
+            f->deferred.at[kept++] = c;
+            continue;
+        }
+        c->flags &= ~(uint32_t)CLIENT_DEFERRED;
+        client_wake(f, c);
+    }
+    f->deferred.count = kept;
 }
 
 /* ---- the journal ---- */

@@ -130,7 +130,7 @@ static bool has_work(struct frontend *f) {
         (f->ready.count > 0 && !f->ring_full) || f->again)
         return true;
     /* A fence or a waiting CLOSE moves when the router has consumed more. */
-    if (f->fenced.count > 0 || f->owing.count > 0 || f->ring_full || f->snapshot) {
+    if (f->fenced.count > 0 || f->deferred.count > 0 || f->owing.count > 0 || f->ring_full || f->snapshot) {
         return !ring_writer_refresh(&f->ingress) || f->ingress.consumed_pos != f->consumed_acted;
     }
     return false;
@@ -139,7 +139,7 @@ static bool has_work(struct frontend *f) {
 /* Numbers of this sleep for the router: it rings for records, and for room when something waits for what it consumes. */
 static void announce_sleep(struct frontend *f) {
     ring_reader_sleeps(&f->egress);
-    if (f->fenced.count > 0 || f->owing.count > 0 || f->ring_full)
+    if (f->fenced.count > 0 || f->deferred.count > 0 || f->owing.count > 0 || f->ring_full)
         ring_writer_sleeps(&f->ingress);
     if (f->snapshot)
         ring_writer_sleeps(&f->replay);

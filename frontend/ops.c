@@ -57,7 +57,7 @@ void op_bad(struct frontend *f, struct client *c, enum parse_result why) {
 /* A record may be made: the connection has its binding and no line waits. Without authentication an operation may come
  * before any CONNECT. */
 static enum op_result prepare(struct frontend *f, struct client *c) {
-    if (unlikely(c->fence_at != 0))
+    if (unlikely(c->fence_at != 0 || !link_window(f, c)))
         return OP_PAUSE;
     if (likely(c->state == CLIENT_BOUND))
         return OP_DONE;
@@ -249,6 +249,7 @@ static enum op_result op_sub(struct frontend *f, struct client *c, const struct 
     if (l->queue.len > 0)
         memcpy(at + l->subject.len, l->queue.at, l->queue.len);
     link_put(f, c, len);
+    c->window_units += SUB_UNITS;
     c->activity_ms = f->now_ms;
     return link_journal(f, RECORD_SUB, slot, 0, 0) ? OP_DONE : end(f, c, NULL, "Out Of Memory");
 }
@@ -264,6 +265,7 @@ static bool put_unsub(struct frontend *f, struct client *c, uint32_t slot, uint3
     memcpy(at, &rec, sizeof rec);
     memcpy(at + RECORD_HEADER, &fixed, sizeof fixed);
     link_put(f, c, len);
+    c->window_units += SUB_UNITS;
     struct fsub *s = sub_at(f, slot);
     if (!link_journal(f, RECORD_UNSUB, slot, s->ended, s->max)) {
         end(f, c, NULL, "Out Of Memory");

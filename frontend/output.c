@@ -138,7 +138,7 @@ static void bound(struct frontend *f, struct client *c) {
         out_flush(f, c);
     else
         watch_gate(f, c);
-    if (c->out_bytes > f->settings.max_pending && c->state != CLIENT_GONE)
+    if (c->out_bytes > f->pending_bytes && c->state != CLIENT_GONE)
         too_much(f, c);
 }
 

@@ -28,7 +28,8 @@ bool egress_has_room(struct router *r, struct link *l, uint64_t len, bool contro
     }
     if (spill_room(&l->spill) >= ring_round(len) + (control ? 0 : CONTROL_RESERVE))
         return true;
-    link_end(r, l, "its overflow is full");
+    if (!l->lively)
+        link_end(r, l, "its overflow is full and it takes too little");
     return false;
 }
 
@@ -124,6 +125,10 @@ bool egress_marks_write(struct router *r, struct link *l) {
 
 /* ---- overflow ---- */
 
+bool egress_spill_deep(const struct link *l) {
+    return l->spill.head_pos - l->spill.tail_pos > l->spill.cap / 8;
+}
+
 bool egress_spill_write(struct router *r, struct link *l) {
     struct spill *s = &l->spill;
     bool moved = false;
@@ -147,6 +152,7 @@ bool egress_spill_write(struct router *r, struct link *l) {
         l->spilling = false;
         l->full_since = 0;
         r->spilling_count--;
+        stall_resume(r, l->number, STALL_FOR_LINK);
         log_debug("link %u: its overflow has drained", l->number);
     }
     return moved;
@@ -154,7 +160,7 @@ bool egress_spill_write(struct router *r, struct link *l) {
 
 /* ---- waiting ---- */
 
-enum { SECOND_NS = 1000000000 };
+enum { SECOND_NS = 1000000000, LIVELY_NS = 200000000 };
 
 static bool patience_is_over(const struct router *r, const struct link *source, const struct link *l) {
     uint64_t waited = r->now - source->wait_since;
@@ -185,6 +191,9 @@ bool egress_wait(struct router *r, struct link *source, struct link *l) {
         return false;
     log_debug("link %u: its ring has been full for too long, records for it go to the overflow", l->number);
     l->spilling = true;
+    l->lively = true; /* until it shows otherwise */
+    l->lively_since = r->now;
+    l->lively_pos = l->egress.consumed_pos;
     r->spilling_count++;
     return true;
 }
@@ -198,6 +207,16 @@ void egress_wait_end(struct router *r, struct link *source) {
     r->waiting_count--;
 }
 
+/* An edge that takes at least half of its ring in each window is busy, not dead: then its sources wait for it at its pace,
+ * even with a full overflow. One that trickles is not worth that. */
+static void watch_pace(struct router *r, struct link *l) {
+    if (r->now - l->lively_since < LIVELY_NS)
+        return;
+    l->lively = l->egress.consumed_pos - l->lively_pos >= l->egress.cap / 2;
+    l->lively_since = r->now;
+    l->lively_pos = l->egress.consumed_pos;
+}
+
 void egress_watch(struct router *r, struct link *l) {
     if (l->full_since == 0)
         return;
@@ -205,6 +224,7 @@ void egress_watch(struct router *r, struct link *l) {
         link_end(r, l, "it moved a position of its ring to where it cannot be");
         return;
     }
+    watch_pace(r, l);
     if (l->egress.consumed_pos != l->full_consumed) {
         l->full_consumed = l->egress.consumed_pos;
         l->full_since = l->spilling ? r->now : 0;

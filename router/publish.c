@@ -190,7 +190,9 @@ static void write_deliver(struct router *r, struct link *l, const struct message
 static void settle(struct router *r, const struct message *m, struct sub *s) {
     struct link *l = &r->link[s->link];
     if (unlikely(l->gated_count != 0) && link_conn(l, s->conn)->gated)
-        stall_publisher(r, m->source, m->conn, m->rec->conn, s);
+        stall_publisher(r, m->source, m->conn, m->rec->conn, s->link, s->conn);
+    else if (unlikely(l->spilling) && egress_spill_deep(l))
+        stall_publisher(r, m->source, m->conn, m->rec->conn, s->link, STALL_FOR_LINK);
     s->delivered++;
     if (likely(s->max == 0) || s->delivered < s->max)
         return;

@@ -144,6 +144,8 @@ struct link {
     uint64_t waited_ns;     /* how long sources have waited for it */
     uint64_t full_since;    /* ns: no progress since, while something waits; 0: it moves */
     uint64_t full_consumed; /* its position at that time */
+    bool lively;            /* spilling, but it took half of its ring in the last window */
+    uint64_t lively_since, lively_pos; /* the window that runs */
 
     uint32_t end_conn;       /* LINK_ENDING: next connection to clear */
     bool end_told;           /* NOTE_LINK_BAD was sent */
@@ -266,6 +268,7 @@ void egress_small(struct router *r, struct link *l, enum record_type type, uint3
 enum { SMALL = RECORD_HEADER };
 void egress_mark(struct router *r, struct link *l, uint32_t number, enum conn_mark mark);
 bool egress_marks_write(struct router *r, struct link *l);
+bool egress_spill_deep(const struct link *l); /* so much lies in its overflow that its publishers must slow down */
 bool egress_spill_write(struct router *r, struct link *l); /* overflow to ring; true if something moved */
 /* A source cannot go on because l has no room: decides between waiting, spilling and ending l. True: try again at once. */
 bool egress_wait(struct router *r, struct link *source, struct link *l);
@@ -300,7 +303,11 @@ enum step publish(struct router *r, struct link *l, struct conn *c, const struct
 
 /* ---- stall.c ---- */
 void stall_gate(struct router *r, struct link *l, struct conn *c, uint32_t number, bool on);
-void stall_publisher(struct router *r, struct link *l, struct conn *c, uint32_t number, const struct sub *gated);
+/* That publisher is told to stall, for the sake of a connection whose output fills, or of a whole link that spills
+ * (STALL_FOR_LINK). */
+#define STALL_FOR_LINK UINT32_MAX
+void stall_publisher(struct router *r, struct link *l, struct conn *c, uint32_t number, uint8_t by_link, uint32_t by_conn);
+void stall_resume(struct router *r, uint8_t by_link, uint32_t by_conn); /* it has drained */
 void stall_forget(struct router *r, uint8_t link, uint32_t number); /* that connection has gone */
 
 /* ---- records.c ---- */

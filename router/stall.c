@@ -2,13 +2,31 @@
  *
  * An edge says GATE on when a client's output fills. Whoever publishes to that client is told to STALL: its edge stops
  * reading it for 100 ms, or until RESUME. Only client connections are stalled, and one is stalled for at most half of any
- * second. A new router forgets stalls, which end by themselves, and learns the gates from the replay.
+ * second. The same befalls those who publish to a link whose overflow grows: else a busy edge would be given more than it can
+ * take until nothing is left but to end it. A new router forgets stalls, which end by themselves, and learns the gates from the replay.
  */
 #include <stdlib.h>
 
 #include "router/router.h"
 
 enum { STALL_NS = 100000000, STALL_MS = 100, STALL_WINDOW_NS = 1000000000, STALL_SHARE_MS = 500 };
+
+void stall_resume(struct router *r, uint8_t by_link, uint32_t by_conn) {
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < r->stalled_count; i++) {
+        struct stalled s = r->stalled[i];
+        if (s.by_link != by_link || s.by_conn != by_conn) {
+            r->stalled[kept++] = s;
+            continue;
+        }
+        struct conn *c = link_conn(&r->link[s.link], s.conn);
+        if (c && c->state == CONN_BOUND && c->stalled_until > r->now) {
+            c->stalled_until = 0;
+            egress_mark(r, &r->link[s.link], s.conn, MARK_RESUME);
+        }
+    }
+    r->stalled_count = kept;
+}
 
 void stall_gate(struct router *r, struct link *l, struct conn *c, uint32_t number, bool on) {
     if (c->gated == on)
@@ -19,20 +37,7 @@ void stall_gate(struct router *r, struct link *l, struct conn *c, uint32_t numbe
         return;
     }
     l->gated_count--;
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < r->stalled_count; i++) {
-        struct stalled s = r->stalled[i];
-        if (s.by_link != l->number || s.by_conn != number) {
-            r->stalled[kept++] = s;
-            continue;
-        }
-        struct conn *stalled = link_conn(&r->link[s.link], s.conn);
-        if (stalled && stalled->state == CONN_BOUND && stalled->stalled_until > r->now) {
-            stalled->stalled_until = 0;
-            egress_mark(r, &r->link[s.link], s.conn, MARK_RESUME);
-        }
-    }
-    r->stalled_count = kept;
+    stall_resume(r, l->number, number);
 }
 
 /* Drops those whose time is over, so that the list holds no more than what was stalled within 100 ms. */
@@ -47,7 +52,7 @@ static void forget_over(struct router *r) {
     r->stalled_count = kept;
 }
 
-void stall_publisher(struct router *r, struct link *l, struct conn *c, uint32_t number, const struct sub *gated) {
+void stall_publisher(struct router *r, struct link *l, struct conn *c, uint32_t number, uint8_t by_link, uint32_t by_conn) {
     if (l->kind != LINK_FRONTEND || c->stalled_until > r->now || c->state != CONN_BOUND)
         return;
     if (r->now - c->stall_window > STALL_WINDOW_NS) {
@@ -67,7 +72,7 @@ void stall_publisher(struct router *r, struct link *l, struct conn *c, uint32_t 
             r->stalled_cap = cap;
         }
     }
-    r->stalled[r->stalled_count++] = (struct stalled){l->number, (uint8_t)gated->link, number, gated->conn};
+    r->stalled[r->stalled_count++] = (struct stalled){l->number, by_link, number, by_conn};
     c->stalled_until = r->now + STALL_NS;
     c->stall_used += STALL_MS;
     counter_add(r->counters, COUNTER_STALLS, 1);

@@ -61,4 +61,8 @@ class RouterDeathSoak(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2, argv=[sys.argv[0], *(argument for word in sys.argv[1:] for argument in ("-k", word))])
+    words = [argument for word in sys.argv[1:] for argument in ("-k", word)]
+    result = unittest.main(verbosity=2, argv=[sys.argv[0], *words], exit=False).result
+    bad = len(result.failures) + len(result.errors)
+    print(f"{result.testsRun - bad} passed, {bad} failed", flush=True)
+    sys.exit(bad != 0)

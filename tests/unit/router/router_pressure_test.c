@@ -210,6 +210,32 @@ START_TEST(test_full_overflow_ends_the_edge) {
 }
 END_TEST
 
+/* Slower than its publishers, but at work: half of its ring in each window. Its sources wait for it, nobody ends it. */
+START_TEST(test_busy_edge_with_a_full_overflow) {
+    setup_sized(256 * 1024);
+    b->read_max = 100;
+    uint64_t deepest = 0;
+    for (int i = 0; i < 60 * 20; i++) {
+        ck_assert(ring_writer_refresh(&a->ingress));
+        while (ring_room(&a->ingress) > 8 * PAYLOAD)
+            send_some(1);
+        b->paused = i % 20 != 0;
+        world_step(&w);
+        w.now += 5000000;
+        const struct spill *s = &w.router->link[1].spill;
+        deepest = s->head_pos - s->tail_pos > deepest ? s->head_pos - s->tail_pos : deepest;
+    }
+    ck_assert(!b->bad && !a->bad && !c->bad);
+    ck_assert_uint_gt(deepest, 128 * 1024);
+    b->paused = false;
+    b->read_max = 0;
+    world_settle(&w);
+    ck_assert_uint_eq(last[1], sent);
+    ck_assert_uint_eq(last[2], sent);
+    teardown();
+}
+END_TEST
+
 START_TEST(test_edge_that_takes_nothing) {
     setup_sized(16 << 20);
     fill_overflow();
@@ -588,6 +614,7 @@ int main(void) {
     tcase_add_test(t, test_share_of_a_second);
     tcase_add_loop_test(t, test_overflow_survives_deaths, 0, 2);
     tcase_add_test(t, test_full_overflow_ends_the_edge);
+    tcase_add_test(t, test_busy_edge_with_a_full_overflow);
     tcase_add_test(t, test_edge_that_takes_nothing);
     tcase_add_test(t, test_edge_that_nobody_waits_for);
     tcase_add_test(t, test_trickle);

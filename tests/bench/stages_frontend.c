@@ -213,6 +213,7 @@ static void deliver_request(void) {
 }
 
 static void write_deliveries(void) {
+    frontend.turn_written = 0;
     egress_run(&frontend);
     out_flush_dirty(&frontend);
 }

@@ -2,6 +2,8 @@
  *
  * A wake-up by the kernel costs more than a short message exchange. Spinning pays when the next piece of work comes soon, and
  * only then: so the whole idle gap is measured, and a process whose gaps are long stops spinning until they are short again.
+ * It does not pay either after bulk work: there a wake-up is spread over many messages, and the processor is better left to
+ * whoever makes the next ones.
  */
 #ifndef BASE_IDLE_H
 #define BASE_IDLE_H
@@ -14,22 +16,26 @@ enum {
     IDLE_WAKE_NS = 40000, /* a gap up to the spin plus this would have been better spun through */
     IDLE_MISSES_MAX = 16,
     IDLE_MISSES_SPIN = 8, /* below: spin */
+    IDLE_BULK_BYTES = 8192, /* handled between two gaps: bulk */
 };
 
 struct idle {
     uint64_t since_ns; /* 0: busy */
     int misses;
+    uint64_t work_bytes; /* handled since the last gap */
 };
 
 /* True if spinning is worth it now. */
 static inline bool idle_spins(const struct idle *i) {
-    return i->misses < IDLE_MISSES_SPIN;
+    return i->misses < IDLE_MISSES_SPIN && i->work_bytes < IDLE_BULK_BYTES;
 }
 
-/* Work has come after a gap that began at since_ns. */
-static inline void idle_end(struct idle *i, uint64_t now_ns) {
+/* Work of so many bytes was done, perhaps after a gap. */
+static inline void idle_end(struct idle *i, uint64_t now_ns, uint64_t bytes) {
+    i->work_bytes += bytes;
     if (i->since_ns == 0)
         return;
+    i->work_bytes = bytes;
     if (now_ns - i->since_ns < IDLE_SPIN_NS + IDLE_WAKE_NS)
         i->misses = i->misses > 2 ? i->misses - 2 : 0;
     else if (i->misses < IDLE_MISSES_MAX)

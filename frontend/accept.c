@@ -6,7 +6,6 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -81,8 +80,6 @@ static void refuse(struct frontend *f, struct client *c) {
 }
 
 static void begin(struct frontend *f, int fd, const struct sockaddr_storage *from) {
-    int on = 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     struct client *c = client_new(f, fd);
     if (!c || !next_cid(f, &c->cid)) {
         log_error("No memory or no connection id for a new connection: it is closed");

@@ -111,7 +111,7 @@ static void put_payload(struct frontend *f, struct client *c, uint32_t from) {
     if (d->blob)
         out_blob(f, c, d->blob, from, d->payload_len - from);
     else
-        out_bytes(f, c, d->payload + from, d->payload_len - from);
+        out_borrow(f, c, d->payload + from, d->payload_len - from);
     if (c->state != CLIENT_GONE)
         out_bytes(f, c, "\r\n", 2);
 }
@@ -300,6 +300,10 @@ static void answer(struct frontend *f, const struct record *rec, const struct re
 /* ---- the ring ---- */
 
 static void give_back(struct frontend *f) {
+    if (f->borrowers.count > 0) {
+        out_flush_dirty(f);
+        out_return_borrowed(f);
+    }
     ring_release(&f->egress);
     ring_fence();
     if (ring_reader_must_ring(&f->egress))
@@ -308,7 +312,7 @@ static void give_back(struct frontend *f) {
 
 static void drain(struct frontend *f) {
     struct ring_reader *ring = &f->egress;
-    uint64_t since = ring->tail_pos;
+    uint64_t taken = 0;
     bool more = false;
     while (ring_ready(ring) > 0) {
         struct record rec;
@@ -329,8 +333,9 @@ static void drain(struct frontend *f) {
             answer(f, &rec, &parts, at);
         }
         ring_skip(ring, rec.len);
-        if (!more && ring->tail_pos - since >= DRAIN_BYTES) {
-            since = ring->tail_pos;
+        taken += rec.len <= DRAIN_PLAIN ? rec.len : rec.len / 4; /* larger ones in larger batches: fewer writes */
+        if (!more && taken >= DRAIN_BYTES) {
+            taken = 0;
             give_back(f);
             out_flush_dirty(f);
         }

@@ -49,6 +49,7 @@ enum {
     READ_HALF = READ_BYTES / 2,
     FLUSH_BYTES = 128 * 1024, /* pending output that is written at once */
     TURN_WRITE_BYTES = 8 << 20, /* written in one turn at most: the rest waits, so that nobody waits for it */
+    DRAIN_PLAIN = 4096,         /* a record's bytes that count fully there */
     DRAIN_BYTES = 64 * 1024,  /* egress bytes after which all dirty connections are written */
     GATE_BYTES = 4 << 20,
     WINDOW_UNITS = 128 * 1024, /* half of what one connection may have in the ingress ring; a record costs its bytes */
@@ -86,6 +87,7 @@ enum client_flag {
     CLIENT_CLOSE_TOLD = 4096, /* CLOSE was written */
     CLIENT_HALF = 8192,       /* the client has closed its side */
     CLIENT_HELD = 16384,      /* its parser stopped before an operation that must wait */
+    CLIENT_BORROWS = 131072, /* in the list of connections whose output lies in the egress ring */
     CLIENT_DEFERRED = 65536, /* in the list of connections with a full window */
     CLIENT_COMPLAINED = 32768, /* pedantic: the text for the operation that waits was queued */
 };
@@ -95,10 +97,10 @@ struct blob; /* a shared payload, output.c */
 /* A stretch of output. */
 struct piece {
     struct piece *next;
-    struct blob *blob; /* null: the bytes are data[] */
+    struct blob *blob; /* null: the bytes are data[], or borrowed from the ring */
     const char *at;    /* first byte not yet written */
     uint32_t len;      /* not yet written */
-    uint32_t cap;      /* of data[], 0 with a blob */
+    uint32_t cap;      /* of data[], 0 if the bytes lie elsewhere */
     char data[];
 };
 
@@ -209,7 +211,7 @@ struct frontend {
     uint32_t sid_buckets, sid_mask;
 
     uint64_t turn_written; /* bytes written to sockets in this turn */
-    struct vector fenced, dirty, deferred, owing, ready, waiting, placeless, grave;
+    struct vector fenced, dirty, borrowers, deferred, owing, ready, waiting, placeless, grave;
     struct client **heap;
     uint32_t heap_count, heap_cap;
     struct piece *free_small, *free_large;
@@ -259,6 +261,9 @@ void out_bytes(struct frontend *f, struct client *c, const void *bytes, uint32_t
 struct blob *blob_make(const void *bytes, uint32_t n); /* one reference, the caller's; null: no memory */
 void blob_drop(struct blob *b);
 void out_blob(struct frontend *f, struct client *c, struct blob *b, uint32_t from, uint32_t n);
+/* The same for bytes that stay where they are only until out_return_borrowed. */
+void out_borrow(struct frontend *f, struct client *c, const void *bytes, uint32_t n);
+void out_return_borrowed(struct frontend *f);
 void out_flush(struct frontend *f, struct client *c);
 void out_flush_dirty(struct frontend *f);
 void out_drop(struct frontend *f, struct client *c);

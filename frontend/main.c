@@ -8,8 +8,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -37,7 +35,6 @@ static const struct sandbox_call frontend_calls[] = {
     SANDBOX_CALL(recvfrom),
     SANDBOX_CALL(recvmsg),
     SANDBOX_CALL_ARGS(sendto, SANDBOX_ARG(3, MSG_FASTOPEN, 0), SANDBOX_ARG(4, UINT64_MAX, 0)),
-    SANDBOX_CALL_ARGS(setsockopt, SANDBOX_ARG(1, UINT32_MAX, IPPROTO_TCP), SANDBOX_ARG(2, UINT32_MAX, TCP_NODELAY)),
     SANDBOX_CALL_ARGS(fcntl, SANDBOX_ARG(1, UINT32_MAX, F_GETFL)),
     SANDBOX_CALL(fstat),
     SANDBOX_CALL(newfstatat),
@@ -248,8 +245,9 @@ static void run(struct frontend *f) {
             looked = f->now_ns;
             poll_link(f, 0);
         }
-        if (events || before != f->ingress.produced_pos + f->egress.tail_pos) {
-            idle_end(&idle, f->now_ns);
+        uint64_t moved = f->ingress.produced_pos + f->egress.tail_pos - before;
+        if (events || moved != 0) {
+            idle_end(&idle, f->now_ns, moved);
             events = false;
         } else {
             events = wait_for_work(f, &idle);

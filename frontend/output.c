@@ -1,8 +1,9 @@
 /* What waits to be written to a client: a list of pieces.
  *
  * Small output lands in pooled pieces, the first one of a connection small, the next ones large, and leaves in one writev. A
- * large payload that goes to several clients is held once and referred to. Nothing is kept for a connection that owes
- * nothing.
+ * large payload that goes to several clients is held once and referred to. One that goes to a single client is written from
+ * where it lies in the ring, and copied only if the socket does not take it before the ring's room is given back. Nothing is
+ * kept for a connection that owes nothing.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -49,7 +50,7 @@ void blob_drop(struct blob *b) {
 static struct piece *piece_take(struct frontend *f, const struct client *c, uint32_t n) {
     struct piece **kept = NULL;
     uint32_t cap = n, *count = NULL;
-    if (n <= PIECE_TINY && c->out_last && c->out_last->blob) {
+    if (n <= PIECE_TINY && c->out_last && c->out_last->cap == 0) {
         cap = PIECE_TINY;
     } else if (n <= PIECE_SMALL && !c->out_first) {
         kept = &f->free_small, count = &f->free_small_count, cap = PIECE_SMALL;
@@ -96,7 +97,7 @@ static void piece_add(struct client *c, struct piece *p) {
 }
 
 static uint32_t piece_room(const struct piece *p) {
-    return p->blob ? 0 : p->cap - (uint32_t)(p->at - p->data) - p->len;
+    return p->cap == 0 ? 0 : p->cap - (uint32_t)(p->at - p->data) - p->len;
 }
 
 /* ---- adding ---- */
@@ -195,6 +196,51 @@ void out_blob(struct frontend *f, struct client *c, struct blob *b, uint32_t fro
     piece_add(c, p);
     grown(f, c, n);
     bound(f, c);
+}
+
+void out_borrow(struct frontend *f, struct client *c, const void *bytes, uint32_t n) {
+    struct piece *p = malloc(sizeof *p);
+    if (!p) {
+        client_close(f, c, "Out Of Memory");
+        return;
+    }
+    *p = (struct piece){.at = bytes, .len = n};
+    piece_add(c, p);
+    if (!(c->flags & CLIENT_BORROWS)) {
+        c->flags |= CLIENT_BORROWS;
+        check(vector_add(&f->borrowers, c));
+    }
+    grown(f, c, n);
+    bound(f, c);
+}
+
+/* Copies what is still borrowed; false: no memory. */
+static bool keep(struct client *c) {
+    for (struct piece **link = &c->out_first; *link; link = &(*link)->next) {
+        struct piece *p = *link;
+        if (p->cap != 0 || p->blob)
+            continue;
+        struct piece *own = malloc(sizeof *own + p->len);
+        if (!own)
+            return false;
+        *own = (struct piece){.next = p->next, .at = own->data, .len = p->len, .cap = p->len};
+        memcpy(own->data, p->at, p->len);
+        *link = own;
+        if (c->out_last == p)
+            c->out_last = own;
+        free(p);
+    }
+    return true;
+}
+
+void out_return_borrowed(struct frontend *f) {
+    for (uint32_t i = 0; i < f->borrowers.count; i++) {
+        struct client *c = f->borrowers.at[i];
+        c->flags &= ~(uint32_t)CLIENT_BORROWS;
+        if (!keep(c))
+            client_close(f, c, "Out Of Memory");
+    }
+    f->borrowers.count = 0;
 }
 
 void out_drop(struct frontend *f, struct client *c) {

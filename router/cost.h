@@ -11,6 +11,8 @@ enum {
     COST_NODE = 16,    /* one trie node visited */
     COST_SUB = 512,    /* a subscription made or removed, beside its bytes */
     COST_BIND = 2048,  /* a seal opened */
+    COST_PLAIN_BYTES = 2048, /* of a record; each byte beyond is one of COST_BULK in a unit: a copy is cheap */
+    COST_BULK = 4,
 };
 
 #endif

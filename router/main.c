@@ -318,7 +318,7 @@ static void run(struct router *r) {
             worked = takeover_step(r);
         }
         if (worked)
-            idle_end(&idle, r->now);
+            idle_end(&idle, r->now, r->turn_bytes);
         else
             wait_for_work(r, &idle);
         if (r->now - last_look > 1000000) { /* a busy router still hears its supervisor, and still rings true time */

@@ -200,6 +200,7 @@ struct router {
     struct link link[LINKS_MAX];
     uint32_t link_high;
     uint32_t turn_first; /* link that this turn begins with */
+    uint64_t turn_bytes; /* records taken in this turn */
 
     struct account **account; /* by number */
     uint32_t account_high;

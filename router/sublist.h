@@ -21,7 +21,7 @@
 #include "base/slab.h"
 #include "base/view.h"
 
-/* One subscription, in all of the router. 48 bytes. */
+/* One subscription, in all of the router. 44 bytes. */
 struct sub {
     uint32_t conn;      /* connection number on its link */
     uint32_t slot;      /* the edge's number for it */
@@ -35,7 +35,6 @@ struct sub {
     uint32_t node;  /* where it hangs: a node, or a queue group of one; 0: nowhere */
     uint32_t place; /* its index there, so that removal needs no search */
     uint32_t queue; /* queue name's number, 0 for a plain subscription */
-    uint32_t pad;
 };
 
 struct sublist; /* opaque */

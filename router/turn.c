@@ -70,12 +70,13 @@ static enum step take_one(struct router *r, struct link *l, uint64_t *units) {
     }
     if (likely(step == STEP_DONE)) {
         ring_skip(&l->ingress, rec.len);
+        r->turn_bytes += rec.len;
         l->resume.cursor = CURSOR_NONE;
         l->dirty = true;
         if (unlikely(poison))
             turn_commit(r); /* at once: a router that dies of the next record must not come back to this one */
     }
-    *units = COST_RECORD + rec.len;
+    *units = COST_RECORD + (rec.len <= COST_PLAIN_BYTES ? rec.len : COST_PLAIN_BYTES + (rec.len - COST_PLAIN_BYTES) / COST_BULK);
     if (rec.type == RECORD_PUB)
         *units += (uint64_t)COST_TARGET * (r->match.plain_total + r->match.queue_count);
     else if (rec.type == RECORD_SUB || rec.type == RECORD_UNSUB)
@@ -120,6 +121,7 @@ static bool take_some(struct router *r, struct link *l) {
 
 bool turn_run(struct router *r) {
     bool worked = false;
+    r->turn_bytes = 0;
     for (uint32_t i = 0; i < r->link_high; i++) {
         uint32_t n = r->turn_first + i;
         struct link *l = &r->link[n < r->link_high ? n : n - r->link_high];

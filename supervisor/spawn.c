@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -188,6 +189,19 @@ static void die_with_parent(const struct family_role *role, pid_t parent) {
         _exit(1);
 }
 
+/* Short turns on the processor, where the kernel takes the hint: who wants little at a time is let in sooner, so a message
+ * does not wait behind a busy client's whole slice. Without it everything works as well, only later. */
+static void ask_for_short_slices(void) {
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime_ns, deadline_ns, period_ns;
+    } attr = {.size = sizeof attr, .policy = SCHED_OTHER, .runtime_ns = 100000};
+    syscall(SYS_sched_setattr, 0, &attr, 0);
+}
+
 static void reset_signals(void) {
     for (int i = 1; i < NSIG; i++) {
         if (i != SIGKILL && i != SIGSTOP && i != SIGPIPE)
@@ -221,6 +235,7 @@ static _Noreturn void become_child(const struct spawner *sp, const struct family
     char name[32];
     snprintf(name, sizeof name, "%s", role->executable);
     reset_signals();
+    ask_for_short_slices();
     setsid(); /* a terminal's interrupt is for the supervisor alone */
     umask(077);
     arrange_fds(sp, log_fd, control_fd, sp->executable_fd[role->role]);

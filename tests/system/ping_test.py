@@ -9,7 +9,7 @@ import time
 
 from harness import EOF, SLOWNESS, ServerCase
 
-INTERVAL = 0.5 * SLOWNESS
+INTERVAL = min(0.5 * SLOWNESS, 2.0)  # seconds; the first PING after CONNECT comes after 2 s at the latest
 STALE = b"-ERR 'Stale Connection'\r\n"
 
 

@@ -21,6 +21,8 @@ enum {
     KEPT_SMALL = 4096, /* free pieces kept for reuse */
     KEPT_LARGE = 512,
     IOVECS = 64,
+    SHARE_BYTES = 1 << 20,         /* written to one connection at a time */
+    SHARE_LEAST_BYTES = 64 * 1024, /* the same when the turn has written enough */
 };
 
 struct blob {
@@ -272,20 +274,25 @@ static void written(struct frontend *f, struct client *c, size_t n) {
     }
 }
 
-/* Writes until nothing is left, the socket is full or the turn has written enough; false: the socket is broken. */
+/* Writes until nothing is left, the socket is full or this connection has had its share of the turn; false: the socket is
+ * broken. When the turn has written enough in all, the share is small, but never nothing: else those who are served last
+ * would starve behind a few large ones. */
 static bool write_all(struct frontend *f, struct client *c) {
-    while (c->out_bytes > 0 && f->turn_written < TURN_WRITE_BYTES) {
+    uint64_t share = f->turn_written < TURN_WRITE_BYTES ? SHARE_BYTES : SHARE_LEAST_BYTES;
+    while (c->out_bytes > 0 && share > 0) {
         struct iovec iov[IOVECS];
         int count = 0;
         size_t offered = 0;
-        for (struct piece *p = c->out_first; p && count < IOVECS; p = p->next) {
-            iov[count++] = (struct iovec){(void *)(uintptr_t)p->at, p->len};
-            offered += p->len;
+        for (struct piece *p = c->out_first; p && count < IOVECS && offered < share; p = p->next) {
+            size_t len = p->len < share - offered ? p->len : share - offered;
+            iov[count++] = (struct iovec){(void *)(uintptr_t)p->at, len};
+            offered += len;
         }
         ssize_t n = writev(c->fd, iov, count);
         if (n < 0)
             return errno == EAGAIN || errno == EINTR;
         f->turn_written += (uint64_t)n;
+        share -= (uint64_t)n;
         written(f, c, (size_t)n);
         if ((size_t)n < offered)
             return true;

@@ -93,7 +93,7 @@ TEST_GEN   := $(TEST_PROTO:%.proto=$(B)/gen/%.pb-c.c)
 TEST_OBJ   := $(TEST_GEN:$(B)/gen/%.c=$(B)/obj/gen/%.o)
 CHECK_LIBS = $(shell pkg-config --libs check)
 SUPPORT_OBJ := $(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/support/*.c))
-.SECONDARY: $(TEST_GEN) $(TEST_OBJ) $(SUPPORT_OBJ)
+.SECONDARY: $(GEN) $(TEST_GEN) $(TEST_OBJ) $(SUPPORT_OBJ)
 # Where a marker message kills the router: a fault of its own, without a hook in the product.
 $(B)/tests/unit/router/router_poison_test: LDFLAGS += -Wl,--wrap=sublist_match,--wrap=sublist_insert,--wrap=binding_open
 $(B)/tests/unit/%: tests/unit/%.c $(LIBS) $(TEST_OBJ) $(SUPPORT_OBJ)
@@ -131,7 +131,8 @@ fuzz: $(FUZZ)
 deps:
 	@packaging/deps
 
-run: deps
+run:
+	@packaging/deps build
 	@$(MAKE) --no-print-directory all
 	$(B)/bulkhead $(ARGS)
 

@@ -38,9 +38,10 @@ CFLAGS  += $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -pthread
 
 # A folder is a library of all its sources but the mains; an executable is one main and the libraries below it.
-LOWER   := ipc shm nats base
+LOWER   := config ipc shm nats base
 DAEMONS := supervisor frontend router authd
-MAINS   := supervisor/main.c supervisor/logd_main.c frontend/main.c router/main.c authd/main.c
+MAINS   := supervisor/main.c supervisor/logd_main.c frontend/main.c router/main.c authd/main.c \
+           config/check_main.c config/print_main.c
 PROTO   := $(wildcard ipc/*.proto)
 GEN     := $(PROTO:%.proto=$(B)/gen/%.pb-c.c)
 lib_src  = $(filter-out $(MAINS),$(wildcard $(1)/*.c))
@@ -48,16 +49,20 @@ lib_obj  = $(patsubst %.c,$(B)/obj/%.o,$(call lib_src,$(1)))
 LIBS    := $(foreach d,$(DAEMONS) $(LOWER),$(B)/lib$(d).a)
 LOWLIBS := $(foreach d,$(LOWER),$(B)/lib$(d).a)
 BINS    := $(B)/bulkhead $(B)/bulkhead-logd $(B)/bulkhead-frontend $(B)/bulkhead-router $(B)/bulkhead-authd
+# Tools of the build: what `bulkhead -t` says about a file, and the list of options for the manual.
+TOOLS   := $(B)/config-check $(B)/config-print
 
-all: $(BINS)
+all: $(BINS) $(TOOLS)
 
 $(B)/bulkhead:          $(B)/obj/supervisor/main.o $(B)/libsupervisor.a $(LOWLIBS)
 $(B)/bulkhead-logd:     $(B)/obj/supervisor/logd_main.o $(B)/libsupervisor.a $(LOWLIBS)
 $(B)/bulkhead-frontend: $(B)/obj/frontend/main.o $(B)/libfrontend.a $(LOWLIBS)
 $(B)/bulkhead-router:   $(B)/obj/router/main.o $(B)/librouter.a $(LOWLIBS)
 $(B)/bulkhead-authd:    $(B)/obj/authd/main.o $(B)/libauthd.a $(LOWLIBS)
+$(B)/config-check:      $(B)/obj/config/check_main.o $(LOWLIBS)
+$(B)/config-print:      $(B)/obj/config/print_main.o $(LOWLIBS)
 # The supervisor starts nothing that others may write, so a generous umask must not matter.
-$(BINS):
+$(BINS) $(TOOLS):
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 	@chmod go-w $@
 
@@ -143,7 +148,7 @@ CHECK_STEPS = unit="tests/run-unit $(UNIT)" \
 	$(if $(SAN),,fuzz="tests/run-fuzz $(CHECK_FUZZ_SECONDS) $(FUZZ)")
 check: deps
 	@$(MAKE) --no-print-directory check-built
-check-built: $(if $(filter thread,$(SAN)),,$(BINS)) $(UNIT) $(if $(SAN),,$(FUZZ))
+check-built: $(if $(filter thread,$(SAN)),,$(BINS) $(TOOLS)) $(UNIT) $(if $(SAN),,$(FUZZ))
 	@BULKHEAD_BUILD=$(B) CC="$(CC)" TEST_SLOWNESS=$(if $(SAN),10,1) tests/run-steps $(CHECK_STEPS)
 
 # Each program of tests/soak ends as the other tests do; the system tests take their long forms with BULKHEAD_SOAK.
@@ -153,7 +158,7 @@ $(SOAK): $(B)/%: $(B)/obj/%.o $(LIBS)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(LDLIBS)
 soak: deps
 	@$(MAKE) --no-print-directory soak-built
-soak-built: $(BINS) $(SOAK) $(FUZZ)
+soak-built: $(BINS) $(TOOLS) $(SOAK) $(FUZZ)
 	@BULKHEAD_BUILD=$(B) CC="$(CC)" BULKHEAD_SOAK=1 tests/run-steps $(foreach p,$(SOAK) $(wildcard tests/soak/*_soak.py),$(notdir $(p))=$(p)) \
 	    system="tests/system/run" fuzz="tests/run-fuzz $(FUZZ_SECONDS) $(FUZZ)"
 

@@ -60,7 +60,7 @@ static void send_info(struct frontend *f, struct client *c) {
         .server_name = view_text(f->settings.server_name),
         .host = view_text(f->settings.host),
         .port = f->settings.port,
-        .headers = true,
+        .headers = !f->settings.no_headers,
         .max_payload = f->settings.max_payload,
         .client_id = c->cid,
         .client_ip = view_text(ip),

@@ -310,6 +310,25 @@ static void give_back(struct frontend *f) {
         link_ring(f);
 }
 
+/* With more subscriptions than caches hold: fetches what the next records will look up. Hints only, nothing is believed. */
+static void look_ahead(const struct frontend *f, const uint8_t *at, uint64_t ready) {
+    uint64_t pos = 0;
+    for (int ahead = 0; ahead <= 2; ahead++) {
+        struct record rec;
+        struct record_target t;
+        if (ready - pos < RECORD_HEADER + sizeof t)
+            return;
+        memcpy(&rec, at + pos, sizeof rec);
+        if (rec.len < RECORD_HEADER || rec.len > ready - pos || ring_round(rec.len) > ready - pos)
+            return;
+        memcpy(&t, at + pos + RECORD_HEADER, sizeof t);
+        const struct fsub *s = ahead > 0 && rec.target_count > 0 ? sub_hint(f, t.slot + 1) : NULL;
+        if (s)
+            __builtin_prefetch(ahead == 1 ? (const void *)s->text : s);
+        pos += ring_round(rec.len);
+    }
+}
+
 static void drain(struct frontend *f) {
     struct ring_reader *ring = &f->egress;
     uint64_t taken = 0;
@@ -318,6 +337,8 @@ static void drain(struct frontend *f) {
         struct record rec;
         struct record_parts parts;
         const uint8_t *at = ring_tail(ring);
+        if (unlikely(f->sub_count > SPREAD_SUBS))
+            look_ahead(f, at, ring_ready(ring));
         if (unlikely(record_take(&rec, &parts, at, ring_ready(ring), RECORD_TO_EDGE) != ERR_OK))
             unsound("a malformed record");
         if (unlikely(more != (rec.type == RECORD_DELIVER_MORE)))

@@ -55,6 +55,7 @@ enum {
     WINDOW_UNITS = 128 * 1024, /* half of what one connection may have in the ingress ring; a record costs its bytes */
     SUB_UNITS = 512,           /* and a SUB or UNSUB so much more, because it costs the router more */
     SHARED_BYTES = 16 * 1024, /* payloads from here on are shared between the clients of a fan-out */
+    SPREAD_SUBS = 32 * 1024,  /* subscriptions from which on the next records are looked at ahead */
     STOCK = 64,               /* bindings sealed ahead */
     CHUNK = 1024,
     SLOTS_MAX = 16 * 1024 * CHUNK,
@@ -309,6 +310,8 @@ void op_announced(struct frontend *f, struct client *c, const struct parse_line 
 void op_bad(struct frontend *f, struct client *c, enum parse_result why);
 
 /* ---- subs.c ---- */
+/* Where that slot is kept, without a look at it; null beyond the table. */
+const struct fsub *sub_hint(const struct frontend *f, uint32_t slot);
 struct fsub *sub_at(const struct frontend *f, uint32_t slot); /* null beyond the table or free */
 /* A new one; 0: no memory. */
 uint32_t sub_make(struct frontend *f, struct client *c, const struct parse_line *line);

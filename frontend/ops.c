@@ -113,7 +113,8 @@ static enum op_result change_options(struct frontend *f, struct client *c, uint8
     return OP_DONE;
 }
 
-static enum op_result connect_checked(struct frontend *f, struct client *c, const struct connect *in) {
+static enum op_result connect_checked(struct frontend *f, struct client *c, struct connect *in) {
+    in->headers = in->headers && !f->settings.no_headers;
     if (in->text[CONNECT_ACCOUNT] || in->new_account)
         return end(f, c, NATS_ERR_AUTHORIZATION, "Authentication Failure");
     if (in->protocol < 0 || in->protocol > 1)

@@ -16,6 +16,10 @@ static struct fsub *at(const struct frontend *f, uint32_t slot) {
     return &f->sub_chunk[(slot - 1) / CHUNK][(slot - 1) % CHUNK];
 }
 
+const struct fsub *sub_hint(const struct frontend *f, uint32_t slot) {
+    return slot == 0 || slot > f->sub_high ? NULL : at(f, slot);
+}
+
 struct fsub *sub_at(const struct frontend *f, uint32_t slot) {
     if (slot == 0 || slot > f->sub_high)
         return NULL;

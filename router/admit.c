@@ -108,6 +108,7 @@ enum step admit_bind(struct router *r, struct link *l, const struct record *rec,
     c->first_sub = 0;
     c->sub_count = 0;
     c->stalled_until = 0;
+    c->drained_at = 0;
     a->conn_count++;
     counter_add(r->counters, COUNTER_BINDINGS, 1);
     if (a->conns_max != 0 && a->conn_count > a->conns_max)

@@ -77,7 +77,8 @@ static uint32_t make(struct router *r, struct link *l, struct conn *c, uint32_t 
         return 0;
     }
     conn_list_add(r, c, index);
-    a->sub_count++;
+    if (unlikely(++a->sub_count == SPREAD_SUBS))
+        r->spread = true;
     link_slot_set(l, fixed->slot, index);
     counter_set(r->counters, COUNTER_SUBS, r->sub_count);
     return index;

@@ -40,6 +40,7 @@ enum {
     ACCOUNTS_MAX = 64 * 1024,
     CONTROL_RESERVE = 64 * 1024, /* bytes of an egress ring that messages leave to control records */
     TURN_UNITS = 64 * 1024,      /* work units of one link in one turn (router/cost.h) */
+    SPREAD_SUBS = 32 * 1024,     /* subscriptions of one account from which on the next records are looked at ahead */
     REMOVE_AT_ONCE = 256,        /* subscriptions removed in one step */
     FANOUT_AT_ONCE = 16 * 1024,  /* targets served in one step */
     SCRATCH = 2 * (RECORD_TEXT_MAX + 1) + 64,
@@ -69,6 +70,7 @@ struct conn {
     bool gated;            /* its output fills: who publishes to it is stalled */
     uint64_t serial;       /* the highest that this number was ever bound with */
     uint64_t expires_s;    /* 0: never */
+    uint64_t drained_at;    /* ns: when its gate last opened; 0: never */
     uint64_t stalled_until; /* ns */
     uint64_t stall_window;  /* ns: start of the second in which stall_used counts */
     uint32_t stall_used;    /* ms */
@@ -196,6 +198,7 @@ struct router {
     bool running; /* the takeover has ended: records are taken */
     bool begun;   /* Begin has come */
     bool expiring; /* some binding has an expiry */
+    bool spread;   /* some account has more subjects than caches hold: worth looking ahead */
 
     struct link link[LINKS_MAX];
     uint32_t link_high;

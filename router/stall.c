@@ -1,15 +1,15 @@
 /* Publishers of connections that do not read.
  *
  * An edge says GATE on when a client's output fills. Whoever publishes to that client is told to STALL: its edge stops
- * reading it for 100 ms, or until RESUME. Only client connections are stalled, and one is stalled for at most half of any
- * second. The same befalls those who publish to a link whose overflow grows: else a busy edge would be given more than it can
+ * reading it for 100 ms, or until RESUME. Only client connections are stalled. For the sake of one that does not drain a
+ * publisher is stalled for at most half of any second; one that drains sets its publishers' pace for as long as it does. The same befalls those who publish to a link whose overflow grows: else a busy edge would be given more than it can
  * take until nothing is left but to end it. A new router forgets stalls, which end by themselves, and learns the gates from the replay.
  */
 #include <stdlib.h>
 
 #include "router/router.h"
 
-enum { STALL_NS = 100000000, STALL_MS = 100, STALL_WINDOW_NS = 1000000000, STALL_SHARE_MS = 500 };
+enum { DRAINS_NS = 1000000000, STALL_NS = 100000000, STALL_MS = 100, STALL_WINDOW_NS = 1000000000, STALL_SHARE_MS = 500 };
 
 void stall_resume(struct router *r, uint8_t by_link, uint32_t by_conn) {
     uint32_t kept = 0;
@@ -37,6 +37,7 @@ void stall_gate(struct router *r, struct link *l, struct conn *c, uint32_t numbe
         return;
     }
     l->gated_count--;
+    c->drained_at = r->now;
     stall_resume(r, l->number, number);
 }
 
@@ -52,6 +53,15 @@ static void forget_over(struct router *r) {
     r->stalled_count = kept;
 }
 
+/* True if whoever it is done for takes what it gets. */
+static bool drains(struct router *r, uint8_t by_link, uint32_t by_conn) {
+    struct link *l = &r->link[by_link];
+    if (by_conn == STALL_FOR_LINK)
+        return l->lively;
+    const struct conn *c = link_conn(l, by_conn);
+    return c && c->drained_at != 0 && r->now - c->drained_at < DRAINS_NS;
+}
+
 void stall_publisher(struct router *r, struct link *l, struct conn *c, uint32_t number, uint8_t by_link, uint32_t by_conn) {
     if (l->kind != LINK_FRONTEND || c->stalled_until > r->now || c->state != CONN_BOUND)
         return;
@@ -59,7 +69,7 @@ void stall_publisher(struct router *r, struct link *l, struct conn *c, uint32_t 
         c->stall_window = r->now;
         c->stall_used = 0;
     }
-    if (c->stall_used >= STALL_SHARE_MS)
+    if (c->stall_used >= STALL_SHARE_MS && !drains(r, by_link, by_conn))
         return;
     if (r->stalled_count == r->stalled_cap) {
         forget_over(r);

@@ -502,6 +502,19 @@ enum err sublist_match(struct sublist *s, struct view subject, struct match *m, 
     return e;
 }
 
+void sublist_hint(const struct sublist *s, struct view subject, bool deep) {
+    if (s->literals.slots == NULL)
+        return;
+    struct table_seek seek = table_seek(&s->literals, tag_of(hash_bytes(s->key, subject.at, subject.len)));
+    if (!deep) {
+        __builtin_prefetch(&seek.slots[seek.pos]);
+        return;
+    }
+    uint32_t ref = table_next(&s->literals, &seek);
+    if (ref != 0)
+        __builtin_prefetch(pool_at(&s->pool, ref));
+}
+
 void match_free(struct match *m) {
     free(m->plain);
     free(m->queue);

@@ -78,6 +78,9 @@ void sublist_remove(struct sublist *s, struct sub *sub);
  * struct match is ready. */
 enum { MATCH_VISIT_MAX = 1 << 20 };
 enum err sublist_match(struct sublist *s, struct view subject, struct match *m, uint32_t *visited);
+/* Fetches into the cache what a match of this subject will look at first, and, if deep, the node behind it (of use some time
+ * after the call that was not deep). No effect but on time; the subject may be any bytes. */
+void sublist_hint(const struct sublist *s, struct view subject, bool deep);
 void match_free(struct match *m);
 
 /* The pattern under which sub hangs, written to out (at most cap bytes; returns its full length). */

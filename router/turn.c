@@ -46,6 +46,25 @@ static enum step poison_skip(struct router *r, struct link *l, const struct reco
     }
 }
 
+/* Fetches what the next records will look up. Hints only: nothing that lies there is believed, nor kept. */
+static void look_ahead(const struct router *r, struct link *l) {
+    const uint8_t *at = ring_tail(&l->ingress);
+    uint64_t ready = ring_ready(&l->ingress), pos = 0;
+    for (int ahead = 0; ahead <= 2; ahead++) {
+        struct record rec;
+        if (ready - pos < RECORD_HEADER)
+            return;
+        memcpy(&rec, at + pos, sizeof rec);
+        if (rec.len < RECORD_HEADER || rec.len > ready - pos || ring_round(rec.len) > ready - pos)
+            return;
+        struct conn *c = ahead > 0 && rec.type == RECORD_PUB ? link_conn(l, rec.conn) : NULL;
+        if (c && c->state == CONN_BOUND && rec.subject_len <= rec.len - RECORD_HEADER)
+            sublist_hint(r->account[c->account]->sublist,
+                         view_of((const char *)at + pos + RECORD_HEADER, rec.subject_len), ahead == 1);
+        pos += ring_round(rec.len);
+    }
+}
+
 /* Handles the record at the tail. *units gets its price. */
 static enum step take_one(struct router *r, struct link *l, uint64_t *units) {
     struct record rec;
@@ -98,6 +117,8 @@ static bool take_some(struct router *r, struct link *l) {
             if (ring_ready(&l->ingress) == 0)
                 break;
         }
+        if (unlikely(r->spread))
+            look_ahead(r, l);
         uint64_t units = 0;
         enum step step = take_one(r, l, &units);
         spent += units;

@@ -52,6 +52,7 @@ enum {
     DRAIN_PLAIN = 4096,         /* a record's bytes that count fully there */
     DRAIN_BYTES = 64 * 1024,  /* egress bytes after which all dirty connections are written */
     GATE_BYTES = 4 << 20,
+    DRAINS_BYTES = 64 * 1024, /* taken by a gated client: it drains */
     WINDOW_UNITS = 128 * 1024, /* half of what one connection may have in the ingress ring; a record costs its bytes */
     SUB_UNITS = 512,           /* and a SUB or UNSUB so much more, because it costs the router more */
     SHARED_BYTES = 16 * 1024, /* payloads from here on are shared between the clients of a fan-out */
@@ -88,6 +89,7 @@ enum client_flag {
     CLIENT_CLOSE_TOLD = 4096, /* CLOSE was written */
     CLIENT_HALF = 8192,       /* the client has closed its side */
     CLIENT_HELD = 16384,      /* its parser stopped before an operation that must wait */
+    CLIENT_DRAINS = 262144, /* gated, and has taken so much that the router must hear of it */
     CLIENT_BORROWS = 131072, /* in the list of connections whose output lies in the egress ring */
     CLIENT_DEFERRED = 65536, /* in the list of connections with a full window */
     CLIENT_COMPLAINED = 32768, /* pedantic: the text for the operation that waits was queued */
@@ -125,6 +127,7 @@ struct client {
     char *in;
     struct piece *out_first, *out_last;
     uint64_t out_bytes;
+    uint32_t drained;    /* bytes taken since that was last told, while gated */
     uint64_t write_mark; /* out_bytes at the time of write_due that must be gone by then */
     uint32_t heap_at;    /* index in the timer heap + 1; 0: not there */
     uint8_t ping_out;    /* own PINGs without PONG */

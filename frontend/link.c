@@ -195,11 +195,14 @@ static bool pay(struct frontend *f, struct client *c) {
         c->flags |= CLIENT_CLOSE_TOLD;
         return link_journal(f, RECORD_CLOSE, c->number, 0, 0);
     }
-    bool gated = c->flags & CLIENT_GATED, told = c->flags & CLIENT_GATE_TOLD;
+    bool gated = c->flags & CLIENT_GATED, told = c->flags & CLIENT_GATE_TOLD, drains = c->flags & CLIENT_DRAINS;
+    if (gated == told && !(gated && drains))
+        return true;
+    if (!link_small(f, c, RECORD_GATE, !gated ? RECORD_GATE_OPEN : drains ? RECORD_GATE_DRAINS : RECORD_GATE_FULL))
+        return false;
+    c->flags &= ~(uint32_t)CLIENT_DRAINS;
     if (gated == told)
         return true;
-    if (!link_small(f, c, RECORD_GATE, gated))
-        return false;
     c->flags ^= CLIENT_GATE_TOLD;
     return link_journal(f, RECORD_GATE, c->number, told, 0);
 }

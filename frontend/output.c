@@ -257,8 +257,19 @@ void out_drop(struct frontend *f, struct client *c) {
 
 /* ---- writing ---- */
 
+static void tell_drain(struct frontend *f, struct client *c, size_t n) {
+    c->drained += n < DRAINS_BYTES ? (uint32_t)n : DRAINS_BYTES;
+    if (c->drained < DRAINS_BYTES)
+        return;
+    c->drained = 0;
+    c->flags |= CLIENT_DRAINS;
+    owes(f, c);
+}
+
 static void written(struct frontend *f, struct client *c, size_t n) {
     c->out_bytes -= n;
+    if (unlikely(c->flags & CLIENT_GATE_TOLD))
+        tell_drain(f, c, n);
     while (n > 0) {
         struct piece *p = c->out_first;
         if (n < p->len) {

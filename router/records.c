@@ -51,7 +51,9 @@ enum step record_handle(struct router *r, struct link *l, const struct record *r
         return STEP_DONE;
     case RECORD_GATE:
         if (c->state == CONN_BOUND)
-            stall_gate(r, l, c, rec->conn, rec->aux != 0);
+            stall_gate(r, l, c, rec->conn, rec->aux != RECORD_GATE_OPEN);
+        if (rec->aux == RECORD_GATE_DRAINS)
+            c->drained_at = r->now;
         return STEP_DONE;
     case RECORD_CLOSE:
         admit_close(r, l, rec->conn, c);

@@ -27,7 +27,7 @@ enum record_type {
     RECORD_SUB,      /* fixed: struct record_sub; subject, reply = queue name */
     RECORD_UNSUB,    /* fixed: struct record_unsub */
     RECORD_PUB,      /* subject, reply, payload; aux: bytes of the payload that are the header block */
-    RECORD_GATE,     /* aux: 1 the connection's output fills, 0 it has drained */
+    RECORD_GATE,         /* aux: enum record_gate */
     RECORD_CLOSE,    /* the connection has gone */
     RECORD_REPLAY_BEGIN, /* replay ring only; aux: epoch that asked for it */
     RECORD_REPLAY_END,   /* replay ring only; aux: the same epoch */
@@ -59,6 +59,13 @@ enum record_options {
     RECORD_VERBOSE = 8,
     RECORD_PEDANTIC = 16,
     RECORD_OPTIONS_ALL = 31
+};
+
+/* What an edge says of a connection's output. */
+enum record_gate {
+    RECORD_GATE_OPEN = 0, /* it has drained */
+    RECORD_GATE_FULL,     /* it fills */
+    RECORD_GATE_DRAINS,   /* it is still full, but its client takes what it gets */
 };
 
 /* Why a record was refused. The connection goes on. */

@@ -617,6 +617,11 @@ void edge_gate(struct edge *e, uint32_t conn, bool on) {
     e->conn[conn].gate = on;
 }
 
+void edge_drains(struct edge *e, uint32_t conn) {
+    put_small(e, RECORD_GATE, conn, RECORD_GATE_DRAINS);
+    journal(e, RECORD_GATE, conn, e->conn[conn].gate, 0);
+}
+
 void edge_close(struct edge *e, uint32_t conn) {
     put_small(e, RECORD_CLOSE, conn, 0);
     journal(e, RECORD_CLOSE, conn, 0, 0);

@@ -156,6 +156,7 @@ void edge_unsub(struct edge *e, uint32_t conn, uint32_t slot, uint32_t max, uint
 void edge_pub(struct edge *e, uint32_t conn, const char *subject, const char *reply, const void *payload, uint32_t len,
               uint8_t flags);
 void edge_gate(struct edge *e, uint32_t conn, bool on);
+void edge_drains(struct edge *e, uint32_t conn); /* it is gated, and takes what it gets */
 void edge_close(struct edge *e, uint32_t conn);
 void edge_publish(struct edge *e); /* makes all records visible; the calls above do not, but when the ring is full */
 bool edge_read(struct edge *e);    /* drains the egress ring; true if there was something */

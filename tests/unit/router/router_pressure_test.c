@@ -571,6 +571,34 @@ START_TEST(test_gate) {
 }
 END_TEST
 
+/* One that takes what it gets sets the pace for as long as it does so: no half of a second for its publishers. */
+START_TEST(test_gate_of_one_that_drains) {
+    setup_sized(4 << 20);
+    const struct edge_conn *p = &a->conn[a_conn];
+    edge_gate(b, b_conn, true);
+    world_settle(&w);
+    for (int i = 0; i < 80; i++) {
+        if (i % 8 == 0)
+            edge_drains(b, b_conn);
+        send_some(1);
+        world_settle(&w);
+        world_pass(&w, 25);
+    }
+    ck_assert_uint_ge(p->stall_count, 15);
+    /* It stops: after a second the half holds again. */
+    world_pass(&w, 2000);
+    uint32_t before = p->stall_count;
+    for (int i = 0; i < 40; i++) {
+        send_some(1);
+        world_settle(&w);
+        world_pass(&w, 25);
+    }
+    ck_assert_uint_le(p->stall_count, before + 6);
+    ck_assert(!a->bad && !b->bad);
+    teardown();
+}
+END_TEST
+
 /* GATE on above consumed is not in the replay, GATE off above consumed is. */
 START_TEST(test_gate_as_of_consumed) {
     setup_sized(4 << 20);
@@ -626,6 +654,7 @@ int main(void) {
     tcase_add_loop_test(t, test_fanout_whose_parts_end, 0, 2);
     tcase_add_test(t, test_fanout_of_which_one_target_is_left);
     tcase_add_test(t, test_gate);
+    tcase_add_test(t, test_gate_of_one_that_drains);
     tcase_add_test(t, test_gate_as_of_consumed);
     tcase_add_test(t, test_gate_against_servers);
     suite_add_tcase(suite, t);

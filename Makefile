@@ -24,6 +24,8 @@ CHECK_FUZZ_SECONDS ?= 5
 VERSION := 0.1.0
 PKGS    := libsodium jansson libprotobuf-c libseccomp
 libexecdir = $(prefix)/libexec/bulkhead
+mandir     = $(prefix)/share/man
+unitdir    = $(prefix)/lib/systemd/system
 CPPFLAGS += -I. -I$(B)/gen -D_GNU_SOURCE -DBULKHEAD_VERSION='"$(VERSION)"' -DLIBEXECDIR='"$(libexecdir)"'
 WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Wwrite-strings
 HARDEN  := -fstack-protector-strong -fstack-clash-protection -fPIE -fcf-protection
@@ -41,30 +43,43 @@ LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -pthread
 LOWER   := config ipc shm nats base
 DAEMONS := supervisor frontend router authd
 MAINS   := supervisor/main.c supervisor/logd_main.c frontend/main.c router/main.c authd/main.c \
-           config/check_main.c config/print_main.c
+           config/reader_main.c config/check_main.c config/print_main.c
 PROTO   := $(wildcard ipc/*.proto)
 GEN     := $(PROTO:%.proto=$(B)/gen/%.pb-c.c)
 lib_src  = $(filter-out $(MAINS),$(wildcard $(1)/*.c))
 lib_obj  = $(patsubst %.c,$(B)/obj/%.o,$(call lib_src,$(1)))
 LIBS    := $(foreach d,$(DAEMONS) $(LOWER),$(B)/lib$(d).a)
 LOWLIBS := $(foreach d,$(LOWER),$(B)/lib$(d).a)
-BINS    := $(B)/bulkhead $(B)/bulkhead-logd $(B)/bulkhead-frontend $(B)/bulkhead-router $(B)/bulkhead-authd
+BINS    := $(B)/bulkhead $(B)/bulkhead-logd $(B)/bulkhead-frontend $(B)/bulkhead-router $(B)/bulkhead-authd \
+           $(B)/bulkhead-config
 # Tools of the build: what `bulkhead -t` says about a file, and the list of options for the manual.
 TOOLS   := $(B)/config-check $(B)/config-print
 
-all: $(BINS) $(TOOLS)
+MAN     := $(B)/man/bulkhead.8 $(B)/man/bulkhead.conf.5
+
+all: $(BINS) $(TOOLS) $(MAN)
 
 $(B)/bulkhead:          $(B)/obj/supervisor/main.o $(B)/libsupervisor.a $(LOWLIBS)
 $(B)/bulkhead-logd:     $(B)/obj/supervisor/logd_main.o $(B)/libsupervisor.a $(LOWLIBS)
 $(B)/bulkhead-frontend: $(B)/obj/frontend/main.o $(B)/libfrontend.a $(LOWLIBS)
 $(B)/bulkhead-router:   $(B)/obj/router/main.o $(B)/librouter.a $(LOWLIBS)
 $(B)/bulkhead-authd:    $(B)/obj/authd/main.o $(B)/libauthd.a $(LOWLIBS)
+$(B)/bulkhead-config:   $(B)/obj/config/reader_main.o $(LOWLIBS)
 $(B)/config-check:      $(B)/obj/config/check_main.o $(LOWLIBS)
 $(B)/config-print:      $(B)/obj/config/print_main.o $(LOWLIBS)
 # The supervisor starts nothing that others may write, so a generous umask must not matter.
 $(BINS) $(TOOLS):
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 	@chmod go-w $@
+
+# Manual pages: the lists in them come from the option table.
+$(B)/man/bulkhead.8: PRINT := flags
+$(B)/man/bulkhead.conf.5: PRINT := man
+$(B)/man/%: docs/man/%.in $(B)/config-print
+	@mkdir -p $(@D)
+	@$(B)/config-print $(PRINT) | sed 's/\\/\\e/g; s/-/\\-/g' > $@.list
+	@sed -e 's/@VERSION@/$(VERSION)/' -e '/@LIST@/{r $@.list' -e 'd}' $< > $@
+	@rm $@.list
 
 define library
 $(B)/lib$(1).a: $(call lib_obj,$(1)) $(if $(filter ipc,$(1)),$(GEN:$(B)/gen/%.c=$(B)/obj/gen/%.o))
@@ -178,10 +193,16 @@ bench: deps
 	BULKHEAD_BUILD=$(B) tests/bench/run $(BENCH)
 
 install: all
-	install -d $(DESTDIR)$(prefix)/sbin $(DESTDIR)$(libexecdir) $(DESTDIR)$(prefix)/share/doc/bulkhead
+	install -d $(DESTDIR)$(prefix)/sbin $(DESTDIR)$(libexecdir) $(DESTDIR)$(prefix)/share/doc/bulkhead \
+	    $(DESTDIR)$(mandir)/man5 $(DESTDIR)$(mandir)/man8 $(DESTDIR)$(unitdir)
 	install -m 755 $(B)/bulkhead $(DESTDIR)$(prefix)/sbin
 	install -m 755 $(filter-out $(B)/bulkhead,$(BINS)) $(DESTDIR)$(libexecdir)
 	install -m 644 README.md $(wildcard docs/*.md) $(DESTDIR)$(prefix)/share/doc/bulkhead
+	install -m 644 $(B)/man/bulkhead.8 $(DESTDIR)$(mandir)/man8
+	install -m 644 $(B)/man/bulkhead.conf.5 $(DESTDIR)$(mandir)/man5
+	for unit in bulkhead bulkhead-hardened; do \
+	    sed 's|/usr/sbin/|$(prefix)/sbin/|' packaging/systemd/$$unit.service > $(DESTDIR)$(unitdir)/$$unit.service && \
+	    chmod 644 $(DESTDIR)$(unitdir)/$$unit.service || exit 1; done
 
 clean:
 	rm -rf $(B)

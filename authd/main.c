@@ -52,6 +52,7 @@ struct authd {
     uint32_t router_polled;
     struct binding_key *key; /* in locked memory */
     struct settings settings;
+    struct settings_change change; /* prepared, not yet in force */
     struct counters *counters;
     struct book book;
     uint64_t known_pos; /* a reader of the book who has come so far knows every account */
@@ -226,6 +227,23 @@ static enum err on_settings(struct channel *c, void *owner, const void *message,
     return ERR_OK;
 }
 
+static enum err on_prepare(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)fds;
+    return settings_prepare(&((struct authd *)owner)->change, c->fd, message, UINT64_MAX);
+}
+
+static enum err on_commit(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)fds;
+    struct authd *a = owner;
+    enum err e = settings_commit(&a->settings, &a->change, message);
+    if (e != ERR_OK)
+        return e;
+    a->logins.payload_max = a->settings.max_payload;
+    a->logins.subs_max = a->settings.max_subscriptions;
+    log_set(a->settings.debug, a->settings.trace);
+    return note_send(c->fd, NOTE_APPLIED, a->settings.generation, 0);
+}
+
 /* The last thing that needs more than the filter allows. */
 static enum err on_book(struct channel *c, void *owner, const void *message, const int *fds) {
     (void)message;
@@ -259,6 +277,8 @@ static const struct channel_rule control_rules[] = {
     {MESSAGE_KEY, 0, IN(STATE_NEW), 128, &bulkhead__key__descriptor, on_key},
     {MESSAGE_SETTINGS, 1, IN(STATE_SETTINGS), 4096, &bulkhead__settings__descriptor, on_settings},
     {MESSAGE_BOOK, 1, IN(STATE_BOOK), 0, &bulkhead__book__descriptor, on_book},
+    {MESSAGE_PREPARE, 0, IN(STATE_BOOK) | IN(STATE_SERVING), 4096, &bulkhead__settings__descriptor, on_prepare},
+    {MESSAGE_COMMIT, 0, IN(STATE_BOOK) | IN(STATE_SERVING), 64, &bulkhead__commit__descriptor, on_commit},
     {MESSAGE_PEER, 1, IN(STATE_SERVING), 64, &bulkhead__peer__descriptor, on_peer},
     {MESSAGE_STOP, 0, IN_ALL, 0, &bulkhead__stop__descriptor, on_stop},
 };

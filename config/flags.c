@@ -561,15 +561,20 @@ enum err flags_apply(const struct flags *f, struct config *c, struct text *why) 
     return ERR_OK;
 }
 
+bool flags_check(struct config *c, const char *path, struct text *said) {
+    config_read(c, path);
+    config_say(c, said);
+    bool valid = said->len == 0; /* a warning is a failure here (trap T13) */
+    if (valid)
+        text_add_format(said, "configuration file %s is valid", path);
+    return valid;
+}
+
 int flags_test(const char *path, const struct source *source) {
     struct config c;
     config_open(&c, source);
-    config_read(&c, path);
     struct text said = {.arena = &c.arena};
-    config_say(&c, &said);
-    bool valid = said.len == 0; /* a warning is a failure here (trap T13) */
-    if (valid)
-        text_add_format(&said, "configuration file %s is valid", path);
+    bool valid = flags_check(&c, path, &said);
     fprintf(stderr, "bulkhead: ");
     fwrite(said.at, 1, said.len, stderr);
     fputc('\n', stderr);

@@ -40,8 +40,11 @@ enum flags_verdict flags_read(struct flags *f, int argc, char **argv);
 /* Puts the flags over what the file said, then fills in the defaults. On an error the message is appended to why. */
 enum err flags_apply(const struct flags *f, struct config *c, struct text *why);
 
-/* FLAGS_TEST: checks the file, prints the answer to stderr, returns the exit status. Other flags do not count, and what
- * only a start asks is not asked (trap T8). */
+/* FLAGS_TEST: checks the file and appends the answer to said. Other flags do not count, and what only a start asks is not
+ * asked (trap T8). */
+bool flags_check(struct config *c, const char *path, struct text *said);
+
+/* The same: checks the file, prints the answer to stderr, returns the exit status. */
 int flags_test(const char *path, const struct source *source);
 
 /* All of a start but the printing: the file, the flags, the defaults, and what config_check_start asks. On an error

@@ -95,7 +95,7 @@ enum err source_read(const struct source *source, const char *path, struct arena
                      struct text *why) {
     int fd = source->open(source->owner, path);
     if (fd < 0) {
-        text_add_format(why, "open %s: ", path);
+        text_add_format(why, fd == -EISDIR ? "read %s: " : "open %s: ", path);
         text_add_errno(why, -fd);
         return ERR_SYSTEM;
     }

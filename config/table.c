@@ -161,7 +161,7 @@ const struct option option_table[] = {
      SINCE("2.0.0"), DOC("The same for later attempts.")},
     {"disable_sublist_cache no_sublist_cache", IN(TOP), IS(BOOL), AT(no_sublist_cache), IDLE, DEFAULT("false"),
      GO("NoSublistCache"), SINCE("2.0.2"), DOC("Has no meaning here: the caches of interest need no switch.")},
-    {"no_header_support", IN(TOP), IS(BOOL), AT(no_header_support), NOT_YET, DEFAULT("false"),
+    {"no_header_support", IN(TOP), IS(BOOL), AT(no_header_support), DEFAULT("false"),
      GO("NoHeaderSupport"), SINCE("2.2.0"), DOC("Do not offer message headers to clients.")},
     {"allow_non_tls", IN(TOP), IS(BOOL), AT(allow_non_tls), NOT_YET, DEFAULT("false"), GO("AllowNonTLS"),
      SINCE("2.2.0"), DOC("Accept clients without TLS beside those with it.")},

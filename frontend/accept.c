@@ -51,7 +51,7 @@ static void take_peer(struct client *c, const struct sockaddr_storage *from) {
     c->peer_port = ntohs(a->sin_port);
 }
 
-static void send_info(struct frontend *f, struct client *c) {
+void accept_info(struct frontend *f, struct client *c) {
     char ip[INET6_ADDRSTRLEN], line[2048];
     bool v4 = IN6_IS_ADDR_V4MAPPED(&c->peer);
     inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? (const void *)&c->peer.s6_addr[12] : &c->peer, ip, sizeof ip);
@@ -65,6 +65,7 @@ static void send_info(struct frontend *f, struct client *c) {
         .client_id = c->cid,
         .client_ip = view_text(ip),
         .cluster = view_text(f->settings.cluster),
+        .ldm = f->lame,
     };
     size_t n = info_format(line, sizeof line, &info);
     check(n > 0);
@@ -102,7 +103,7 @@ static void begin(struct frontend *f, int fd, const struct sockaddr_storage *fro
     if (f->places < PLACES_KEPT / 8)
         want_places(f);
     ping_restart(f, c, false);
-    send_info(f, c);
+    accept_info(f, c);
 }
 
 void accept_some(struct frontend *f) {
@@ -157,6 +158,10 @@ void accept_place_back(struct frontend *f, struct client *c) {
     if (!(c->flags & CLIENT_PLACE))
         return;
     c->flags &= ~(uint32_t)CLIENT_PLACE;
+    if (f->shed && note_send(f->control.fd, NOTE_PLACES_BACK, 1, 0) == ERR_OK) {
+        f->shed--;
+        return;
+    }
     f->places++;
     serve_placeless(f);
     if (f->places > PLACES_KEPT && note_send(f->control.fd, NOTE_PLACES_BACK, PLACES_KEPT / 2, 0) == ERR_OK)

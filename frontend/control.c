@@ -47,6 +47,47 @@ static enum err on_settings(struct channel *c, void *owner, const void *message,
     return ERR_OK;
 }
 
+static enum err on_prepare(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)fds;
+    struct frontend *f = owner;
+    return settings_prepare(&f->change, c->fd, message, f->have_link ? f->ingress.cap : UINT64_MAX);
+}
+
+/* PINGs that are due later than they would be now come sooner. */
+static void restart_pings(struct frontend *f) {
+    for (uint32_t n = 0; n < f->number_high; n++) {
+        struct client *c = f->by_number[n];
+        if (c && c->ping_due_ms > f->now_ms + f->settings.ping_interval_ms)
+            ping_restart(f, c, false);
+    }
+}
+
+static enum err on_commit(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)fds;
+    struct frontend *f = owner;
+    enum err e = settings_commit(&f->settings, &f->change, message);
+    if (e != ERR_OK)
+        return e;
+    f->limits = (struct parse_limits){f->settings.max_control_line, f->settings.max_payload};
+    set_output_bounds(f);
+    restart_pings(f);
+    log_set(f->settings.debug, f->settings.trace);
+    return note_send(c->fd, NOTE_APPLIED, f->settings.generation, 0);
+}
+
+static enum err on_lame_duck(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)c, (void)fds;
+    const Bulkhead__LameDuck *m = message;
+    lame_begin(owner, m->grace_ms, m->spread_ms, m->interval_ms);
+    return ERR_OK;
+}
+
+static enum err on_shed(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)c, (void)fds;
+    lame_shed(owner, ((const Bulkhead__Shed *)message)->count);
+    return ERR_OK;
+}
+
 /* Descriptors in the order of the message Link (ipc/control.proto); all but the bells are closed once mapped. */
 static enum err on_link(struct channel *c, void *owner, const void *message, const int *fds) {
     struct frontend *f = owner;
@@ -150,6 +191,10 @@ static const struct channel_rule rules[] = {
     {MESSAGE_RECALL, 0, IN_LINKED | IN_GOING, 64, &bulkhead__recall__descriptor, on_recall},
     {MESSAGE_GO, 0, IN_LINKED, 64, &bulkhead__go__descriptor, on_go},
     {MESSAGE_REPLAY, 0, IN_GOING, 64, &bulkhead__replay__descriptor, on_replay},
+    {MESSAGE_PREPARE, 0, IN_SET | IN_LINKED | IN_GOING, 4096, &bulkhead__settings__descriptor, on_prepare},
+    {MESSAGE_COMMIT, 0, IN_SET | IN_LINKED | IN_GOING, 64, &bulkhead__commit__descriptor, on_commit},
+    {MESSAGE_LAME_DUCK, 0, IN_GOING, 64, &bulkhead__lame_duck__descriptor, on_lame_duck},
+    {MESSAGE_SHED, 0, IN_LINKED | IN_GOING, 64, &bulkhead__shed__descriptor, on_shed},
     {MESSAGE_STOP, 0, IN_NEW | IN_SET | IN_LINKED | IN_GOING, 64, &bulkhead__stop__descriptor, on_stop},
 };
 

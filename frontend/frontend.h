@@ -20,6 +20,7 @@
  *   login.c     bindings from authd
  *   replay.c    the state as of `consumed`, for a new router
  *   control.c   what the supervisor says
+ *   lame.c      a lame duck's end, and connections without a place
  *
  * An idle connection owns no buffer. A connection whose next step must wait (for a fence, a binding, the end of a stall, room
  * in the ring) is paused: its unparsed bytes stay in a buffer of its own, and its socket is not read.
@@ -54,6 +55,8 @@ enum {
     GATE_BYTES = 4 << 20,
     DRAINS_BYTES = 64 * 1024, /* taken by a gated client: it drains */
     WINDOW_UNITS = 128 * 1024, /* half of what one connection may have in the ingress ring; a record costs its bytes */
+    WINDOW_SHARED_UNITS = 32 * 1024, /* the same while other connections of this frontend send too */
+    SHARED_MS = 50,            /* for so long after another one was read */
     SUB_UNITS = 512,           /* and a SUB or UNSUB so much more, because it costs the router more */
     SHARED_BYTES = 16 * 1024, /* payloads from here on are shared between the clients of a fan-out */
     SPREAD_SUBS = 32 * 1024,  /* subscriptions from which on the next records are looked at ahead */
@@ -174,6 +177,7 @@ struct vector {
 
 struct frontend {
     struct settings settings;
+    struct settings_change change; /* prepared, not yet in force */
     struct parse_limits limits;
     uint64_t gate_bytes, flush_bytes, pending_bytes; /* see control.c */
     struct counters *counters;
@@ -214,6 +218,8 @@ struct frontend {
     uint32_t **sid_chunk; /* buckets of (connection, sid), linear hashing */
     uint32_t sid_buckets, sid_mask;
 
+    uint64_t last_reader;  /* cid of the connection that was read last */
+    uint64_t shared_until_ms; /* several connections send */
     uint64_t turn_written; /* bytes written to sockets in this turn */
     struct vector fenced, dirty, borrowers, deferred, owing, ready, waiting, placeless, grave;
     struct client **heap;
@@ -224,7 +230,12 @@ struct frontend {
     uint64_t cid_next, cid_end, cid_then, cid_then_end; /* this block and the next */
     bool cids_asked;
     uint32_t places, places_asked; /* free ones in hand; asked for */
+    uint32_t shed; /* places of connections that are closed for a smaller max_connections: they go back */
     uint32_t client_count;
+
+    bool lame, lame_closing, lame_told;
+    uint64_t lame_due_ms; /* when the next client is closed; 0: never */
+    uint32_t lame_spread_ms, lame_interval_ms, lame_pace_ms;
 
     /* replay being written */
     uint8_t *snapshot;
@@ -287,6 +298,8 @@ void client_wake(struct frontend *f, struct client *c); /* something that it wai
 void client_log(const struct client *c, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* A trace line for what the client sent (`<<-`) or gets (`->>`); only call it when log_traces(). */
 void client_trace(const struct client *c, const char *arrow, struct view line);
+void client_trace_connect(const struct client *c, struct view line); /* credentials are masked */
+void client_trace_payload(const struct client *c, struct view payload, uint32_t len_max); /* 0: all that a line holds */
 void client_sync_events(struct frontend *f, struct client *c); /* epoll follows the flags */
 bool vector_add(struct vector *v, struct client *c);
 void vector_remove(struct vector *v, const struct client *c);
@@ -295,6 +308,7 @@ void vector_remove(struct vector *v, const struct client *c);
 void accept_some(struct frontend *f);
 void accept_places(struct frontend *f, uint32_t count);
 void accept_recall(struct frontend *f);
+void accept_info(struct frontend *f, struct client *c);
 void accept_place_back(struct frontend *f, struct client *c);
 
 /* ---- input.c ---- */
@@ -350,6 +364,11 @@ void login_number_free(struct frontend *f, uint32_t number);
 /* ---- replay.c ---- */
 void replay_begin(struct frontend *f, uint32_t epoch);
 void replay_write(struct frontend *f);
+
+/* ---- lame.c ---- */
+void lame_begin(struct frontend *f, uint32_t grace_ms, uint32_t spread_ms, uint32_t interval_ms);
+void lame_run(struct frontend *f); /* in every turn of a lame duck */
+void lame_shed(struct frontend *f, uint32_t count);
 
 /* ---- control.c ---- */
 enum err control_open(struct frontend *f);

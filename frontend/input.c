@@ -41,6 +41,15 @@ static void in_release(struct client *c) {
 
 /* ---- parsing ---- */
 
+static void trace(const struct frontend *f, const struct client *c, const struct parse_line *line, const char *at) {
+    if (line->op == PARSE_CONNECT)
+        client_trace_connect(c, view_of(at, line->used));
+    else
+        client_trace(c, "<<-", view_of(at, line->used));
+    if (line->op == PARSE_PUB || line->op == PARSE_HPUB)
+        client_trace_payload(c, view_of(at + line->used, (size_t)line->payload_len), f->settings.max_traced_msg_len);
+}
+
 /* Runs operations from at[0..len); returns how many bytes were used. Stops when the rest is incomplete, must wait, or is no
  * longer wanted. */
 static size_t run(struct frontend *f, struct client *c, const char *at, size_t len) {
@@ -68,8 +77,8 @@ static size_t run(struct frontend *f, struct client *c, const char *at, size_t l
                 break;
             }
         }
-        if (unlikely(log_traces()) && line.op != PARSE_CONNECT) /* CONNECT may hold credentials */
-            client_trace(c, "<<-", view_of(at + used, line.used));
+        if (unlikely(log_traces()))
+            trace(f, c, &line, at + used);
         enum op_result done = op_run(f, c, &line, at + used + line.used);
         if (unlikely(done == OP_PAUSE)) {
             c->flags |= CLIENT_HELD;
@@ -152,6 +161,10 @@ void input_read(struct frontend *f, struct client *c) {
         return;
     }
     note_peer(f, c);
+    if (f->last_reader != c->cid) {
+        f->shared_until_ms = f->now_ms + SHARED_MS;
+        f->last_reader = c->cid;
+    }
     if (c->in_len > READ_HALF || c->in_need > c->in_len + READ_HALF) {
         read_own(f, c);
         return;

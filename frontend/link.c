@@ -58,7 +58,7 @@ void link_ring(struct frontend *f) {
 /* ---- the window ---- */
 
 bool link_window(struct frontend *f, struct client *c) {
-    if (likely(c->window_units < WINDOW_UNITS))
+    if (likely(c->window_units < (f->now_ms < f->shared_until_ms ? WINDOW_SHARED_UNITS : WINDOW_UNITS)))
         return true;
     if (c->window_pos > f->ingress.consumed_pos && ring_writer_refresh(&f->ingress) &&
         c->window_pos > f->ingress.consumed_pos) {

@@ -200,6 +200,8 @@ static void turn(struct frontend *f) {
     }
     if (f->snapshot)
         replay_write(f);
+    if (unlikely(f->lame))
+        lame_run(f);
     timers_run(f);
     out_flush_dirty(f);
     look_at_room(f);

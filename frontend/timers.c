@@ -89,9 +89,9 @@ void timer_update(struct frontend *f, struct client *c) {
 }
 
 int timers_wait_ms(const struct frontend *f) {
-    if (f->heap_count == 0)
+    uint64_t due = earliest(f->heap_count ? f->heap[0]->due_ms : 0, f->lame_due_ms);
+    if (due == 0)
         return -1;
-    uint64_t due = f->heap[0]->due_ms;
     return due <= f->now_ms ? 0 : due - f->now_ms > 60000 ? 60000 : (int)(due - f->now_ms);
 }
 

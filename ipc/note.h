@@ -15,6 +15,11 @@ enum note_type {
     NOTE_WANT_CIDS,   /* edge: another block of connection ids */
     NOTE_WANT_PLACES, /* frontend: places for connections */
     NOTE_PLACES_BACK, /* frontend, number: how many */
+    NOTE_LOG_FULL,    /* logd: the file has reached its limit */
+    NOTE_LOG_LOST,    /* logd: the syslog takes no lines any more */
+    NOTE_PREPARED,    /* number: generation; value: 0, or the enum settings_refusal of who cannot take these settings */
+    NOTE_APPLIED,     /* number: generation. The new settings hold from now on */
+    NOTE_LAME_DONE,   /* frontend: a lame duck without clients */
     NOTE_TYPE_END
 };
 

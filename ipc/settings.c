@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ipc/control.pb-c.h"
+#include "ipc/note.h"
 #include "shm/record.h"
 
 /* Copies a text of at most cap - 1 bytes, none of which may be a control byte. */
@@ -28,6 +29,8 @@ enum err settings_take(struct settings *s, const struct Bulkhead__Settings *m) {
         .port = (uint16_t)m->port,
         .debug = m->debug,
         .trace = m->trace,
+        .no_headers = m->no_headers,
+        .max_traced_msg_len = m->max_traced_msg_len,
         .max_payload = m->max_payload,
         .max_control_line = m->max_control_line,
         .max_pending = m->max_pending,
@@ -42,11 +45,31 @@ enum err settings_take(struct settings *s, const struct Bulkhead__Settings *m) {
         .edge_dead_ms = m->edge_dead_ms,
         .replay_ms = m->replay_ms,
         .spill_bytes = m->spill_bytes,
+        .generation = m->generation,
     };
     bool fits = take_text(s->server_id, sizeof s->server_id, &m->server_id) &&
                 take_text(s->server_name, sizeof s->server_name, &m->server_name) &&
                 take_text(s->host, sizeof s->host, &m->host) && take_text(s->cluster, sizeof s->cluster, &m->cluster);
     return fits ? ERR_OK : ERR_RANGE;
+}
+
+enum err settings_prepare(struct settings_change *change, int fd, const struct Bulkhead__Settings *m,
+                          uint64_t ring_cap) {
+    enum settings_refusal why = SETTINGS_FINE;
+    if (settings_take(&change->next, m) != ERR_OK)
+        why = SETTINGS_BAD;
+    else if (2 * record_bytes_max(m->max_payload, m->max_control_line) > ring_cap)
+        why = SETTINGS_RINGS_TOO_SMALL;
+    change->prepared = why == SETTINGS_FINE;
+    return note_send(fd, NOTE_PREPARED, m->generation, why);
+}
+
+enum err settings_commit(struct settings *s, struct settings_change *change, const struct Bulkhead__Commit *m) {
+    if (!change->prepared || change->next.generation != m->generation)
+        return ERR_STATE;
+    *s = change->next;
+    change->prepared = false;
+    return ERR_OK;
 }
 
 void settings_fill(struct Bulkhead__Settings *m, const struct settings *s) {
@@ -59,6 +82,8 @@ void settings_fill(struct Bulkhead__Settings *m, const struct settings *s) {
     m->port = s->port;
     m->debug = s->debug;
     m->trace = s->trace;
+    m->no_headers = s->no_headers;
+    m->max_traced_msg_len = s->max_traced_msg_len;
     m->max_payload = s->max_payload;
     m->max_control_line = s->max_control_line;
     m->max_pending = s->max_pending;
@@ -73,5 +98,6 @@ void settings_fill(struct Bulkhead__Settings *m, const struct settings *s) {
     m->edge_dead_ms = s->edge_dead_ms;
     m->replay_ms = s->replay_ms;
     m->spill_bytes = s->spill_bytes;
+    m->generation = s->generation;
 #undef TEXT
 }

@@ -14,20 +14,41 @@ struct settings {
     char server_name[SETTINGS_TEXT_MAX + 1];
     char host[SETTINGS_TEXT_MAX + 1];
     char cluster[SETTINGS_TEXT_MAX + 1];
-    uint16_t port;
-    bool debug, trace;
+    uint16_t port;       /* as INFO shows it */
+    uint16_t bound_port; /* the supervisor's alone */
+    bool debug, trace, no_headers;
+    uint32_t max_traced_msg_len; /* 0: all */
     uint32_t max_payload, max_control_line;
     uint64_t max_pending;
     uint32_t max_subscriptions, max_sub_tokens; /* 0: no limit */
     uint32_t ping_interval_ms, ping_max, write_deadline_ms, auth_timeout_ms;
     uint32_t source_wait_ms, source_share_ms, edge_dead_ms, replay_ms;
     uint64_t spill_bytes;
+    uint32_t generation; /* counts the reloads */
 };
 
-struct Bulkhead__Settings; /* the protobuf message */
+struct Bulkhead__Settings; /* the protobuf messages */
+struct Bulkhead__Commit;
+
+/* Why a child cannot take new settings. */
+enum settings_refusal { SETTINGS_FINE, SETTINGS_BAD, SETTINGS_RINGS_TOO_SMALL };
+
+/* Settings that a child could take, until it is told to, or is told others. */
+struct settings_change {
+    bool prepared;
+    struct settings next;
+};
 
 /* Copies and checks a message. ERR_RANGE: a text too long or a number out of bounds. */
 enum err settings_take(struct settings *s, const struct Bulkhead__Settings *message);
+
+/* A child's answer to Prepare: keeps the settings and sends NOTE_PREPARED to fd. ring_cap: of its smallest ring for
+ * messages, which must hold two of the largest records. */
+enum err settings_prepare(struct settings_change *change, int fd, const struct Bulkhead__Settings *message,
+                          uint64_t ring_cap);
+
+/* Commit: takes what was prepared. ERR_STATE: nothing was, under that generation. */
+enum err settings_commit(struct settings *s, struct settings_change *change, const struct Bulkhead__Commit *message);
 
 /* Fills a message; its texts point into s. */
 void settings_fill(struct Bulkhead__Settings *message, const struct settings *s);

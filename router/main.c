@@ -100,6 +100,32 @@ static enum err on_settings(struct channel *c, void *owner, const void *message,
     return sandbox_enter(router_calls, sizeof router_calls / sizeof *router_calls);
 }
 
+static enum err on_prepare(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)fds;
+    struct router *r = owner;
+    uint64_t cap = UINT64_MAX;
+    for (uint32_t i = 0; i < r->link_high; i++) {
+        const struct link *l = &r->link[i];
+        if (l->state == LINK_LIVE && l->ingress.cap < cap)
+            cap = l->ingress.cap;
+    }
+    return settings_prepare(&r->change, c->fd, message, cap);
+}
+
+/* max_payload only grows: larger messages that were accepted before are still on the way, and edges hold the limit. */
+static enum err on_commit(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)fds;
+    struct router *r = owner;
+    uint32_t payload = r->settings.max_payload;
+    enum err e = settings_commit(&r->settings, &r->change, message);
+    if (e != ERR_OK)
+        return e;
+    if (payload > r->settings.max_payload)
+        r->settings.max_payload = payload;
+    log_set(r->settings.debug, r->settings.trace);
+    return note_send(c->fd, NOTE_APPLIED, r->settings.generation, 0);
+}
+
 static enum err on_kernel(struct channel *c, void *owner, const void *message, const int *fds) {
     struct router *r = owner;
     const Bulkhead__Kernel *m = message;
@@ -189,6 +215,8 @@ static enum err on_stop(struct channel *c, void *owner, const void *message, con
 static const struct channel_rule control_rules[] = {
     {MESSAGE_KEY, 0, IN_NEW, 128, &bulkhead__key__descriptor, on_key},
     {MESSAGE_SETTINGS, 1, IN_NEW, 4096, &bulkhead__settings__descriptor, on_settings},
+    {MESSAGE_PREPARE, 0, IN_SPARE | IN_SERVING, 4096, &bulkhead__settings__descriptor, on_prepare},
+    {MESSAGE_COMMIT, 0, IN_SPARE | IN_SERVING, 64, &bulkhead__commit__descriptor, on_commit},
     {MESSAGE_KERNEL, 2, IN_SPARE, 64, &bulkhead__kernel__descriptor, on_kernel},
     {MESSAGE_LINK, 10, IN_SERVING, 64, &bulkhead__link__descriptor, on_link},
     {MESSAGE_BEGIN, 0, IN_SERVING, 64, &bulkhead__begin__descriptor, on_begin},

@@ -185,6 +185,7 @@ struct stalled {
 
 struct router {
     struct settings settings;
+    struct settings_change change; /* prepared, not yet in force */
     struct hash_key hash;
     struct binding_key key;
     bool have_key, have_settings;

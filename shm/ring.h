@@ -110,8 +110,11 @@ static inline bool ring_has_room(struct ring_writer *w, uint64_t len, uint64_t s
     return ring_writer_refresh(w) && ring_room(w) >= len + spare;
 }
 
+enum { RING_AHEAD = 512 }; /* bytes that are fetched ahead: the lines come from the other side's cache */
+
 /* Where the next record goes. The caller has made sure of the room, fills it and calls ring_advance. */
 static inline uint8_t *ring_head(const struct ring_writer *w) {
+    __builtin_prefetch(w->area + w->head_off + RING_AHEAD, 1);
     return w->area + w->head_off;
 }
 
@@ -155,6 +158,7 @@ static inline uint64_t ring_ready(const struct ring_reader *r) {
 }
 
 static inline const uint8_t *ring_tail(const struct ring_reader *r) {
+    __builtin_prefetch(r->area + r->tail_off + RING_AHEAD);
     return r->area + r->tail_off;
 }
 

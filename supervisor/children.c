@@ -144,6 +144,11 @@ static void hand_out_log_pipes(struct supervisor *s, struct child *c) {
     }
 }
 
+/* logd's own last words go where lines go, if that is no syslog. */
+static int logd_stderr(const struct supervisor *s) {
+    return s->sink.kind == LOGD_STREAM && s->sink.fd >= 0 ? s->sink.fd : s->stderr_fd;
+}
+
 static enum err start_process(struct supervisor *s, struct child *c) {
     int control[2] = {-1, -1}, log[2] = {-1, -1};
     bool own_stderr = c->role->gifts & GIFT_STDERR;
@@ -151,7 +156,7 @@ static enum err start_process(struct supervisor *s, struct child *c) {
     if (e == ERR_OK && !own_stderr && pipe2(log, O_CLOEXEC | O_NONBLOCK) != 0)
         e = ERR_SYSTEM;
     if (e == ERR_OK)
-        e = spawn_child(&s->spawner, c->role, c->number, own_stderr ? s->stderr_fd : log[1], control[1], &c->pid,
+        e = spawn_child(&s->spawner, c->role, c->number, own_stderr ? logd_stderr(s) : log[1], control[1], &c->pid,
                         &c->pidfd);
     if (e == ERR_OK)
         e = channel_open(&c->control, control[0], c->role->name, NULL, 0, s, 0);
@@ -179,7 +184,8 @@ enum err child_start(struct supervisor *s, struct child *c, int counters_fd) {
         c->restart_ms = s->now_ms + RETRY_MS;
         return ERR_SYSTEM;
     }
-    c->ready = c->blamed = false;
+    c->ready = c->blamed = c->awaited = false;
+    c->generation = c->prepared = s->settings.generation;
     c->started_ms = s->now_ms;
     c->polled = EPOLLIN;
     poll_fd(s, c->control.fd, c, false, EPOLLIN, EPOLL_CTL_ADD);
@@ -189,6 +195,8 @@ enum err child_start(struct supervisor *s, struct child *c, int counters_fd) {
     Bulkhead__Settings settings;
     settings_fill(&settings, &s->settings);
     child_send(s, c, MESSAGE_SETTINGS, &settings.base, &counters_fd, 1);
+    if (c->role->role == BULKHEAD__ROLE__ROLE_LOGD)
+        logging_send_sink(s);
     hand_out_log_pipes(s, c);
     log_debug("Started %s %u (pid %d)", c->role->name, child_link(c), (int)c->pid);
     return ERR_OK;
@@ -197,12 +205,17 @@ enum err child_start(struct supervisor *s, struct child *c, int counters_fd) {
 /* ---- listening ---- */
 
 static void on_note(struct supervisor *s, struct child *c, const struct note *note) {
+    if (reload_on_note(s, c, note))
+        return;
     switch (c->role->role) {
     case BULKHEAD__ROLE__ROLE_ROUTER:
         routers_on_note(s, c, note);
         break;
     case BULKHEAD__ROLE__ROLE_FRONTEND:
         edges_on_note(s, c, note);
+        break;
+    case BULKHEAD__ROLE__ROLE_LOGD:
+        logging_on_note(s, c, note);
         break;
     default:
         if (note->type == NOTE_READY)
@@ -302,4 +315,6 @@ void child_on_exit(struct supervisor *s, struct child *c) {
     default:
         edges_on_exit(s, c, fault);
     }
+    c->awaited = false;
+    reload_go_on(s);
 }

@@ -83,11 +83,13 @@ static void send_edge_link(struct supervisor *s, uint32_t link) {
 void edges_start(struct supervisor *s, uint32_t link) {
     struct edge *edge = &s->edge[link];
     struct child *c = edge_child(s, link);
-    if (s->stop || c->pid || edge->state != EDGE_DOWN)
+    if (s->lame)
+        c->restart_ms = 0; /* never again */
+    if (s->stop || s->lame || c->pid || edge->state != EDGE_DOWN)
         return;
     enum err e = renew_counters(edge);
     if (e == ERR_OK)
-        e = links_make(&edge->memory, s->options.max_payload, s->options.max_control_line, s->options.spill_bytes);
+        e = links_make(&edge->memory, s->settings.max_payload, s->settings.max_control_line, s->settings.spill_bytes);
     if (e != ERR_OK) {
         log_error("No memory for the link of frontend %u: %s; tried again in a second", link, strerror(errno));
         c->restart_ms = s->now_ms + 1000;
@@ -180,6 +182,12 @@ void edges_on_note(struct supervisor *s, struct child *c, const struct note *not
         if (places_back(&s->places, link, note->number, s->now_ms) != ERR_OK)
             child_blame(c, "gave back more places than it had");
         break;
+    case NOTE_LAME_DONE:
+        if (s->lame)
+            lame_on_done(s, link);
+        else
+            child_blame(c, "is no lame duck");
+        break;
     default:
         child_blame(c, "sent a note that its role may not send");
     }
@@ -202,6 +210,8 @@ void edges_on_exit(struct supervisor *s, struct child *c, bool fault) {
     c->restart_ms = s->now_ms + child_restart_delay(s, c, &edge->restarts, fault);
     links_close(&edge->memory);
     places_leave(&s->places, link, s->now_ms);
+    if (s->lame)
+        lame_on_done(s, link);
     bool router_knows = s->router && (edge->state == EDGE_LINKING || edge->state == EDGE_GOING);
     if (!router_knows) {
         renew(s, link);

@@ -10,6 +10,7 @@
 #define ROUTER   BULKHEAD__ROLE__ROLE_ROUTER
 #define AUTHD    BULKHEAD__ROLE__ROLE_AUTHD
 #define FRONTEND BULKHEAD__ROLE__ROLE_FRONTEND
+#define CONFIG   BULKHEAD__ROLE__ROLE_CONFIG
 #define TO(role) (1u << (role))
 
 /* clang-format off */
@@ -29,6 +30,11 @@ static const struct family_role table[FAMILY_ROLE_END] = {
         .gifts = GIFT_KEY | GIFT_BOOK_W,
         .peers = TO(ROUTER) | TO(FRONTEND),
         .death = "logins wait for a new one"},
+    [CONFIG] = { /* lives while the configuration is read (supervisor/reader.c) */
+        CONFIG, "config", "bulkhead-config", .uid_offset = 4, .most = 1,
+        .gifts = GIFT_BRIEF,
+        .peers = 0,
+        .death = "the configuration is not read"},
     [FRONTEND] = {
         FRONTEND, "frontend", "bulkhead-frontend", .uid_offset = 16, .most = LINKS_MAX,
         .gifts = GIFT_LINK | GIFT_LISTENER | GIFT_FILES,

@@ -26,6 +26,7 @@ enum family_gift {
     GIFT_LINKS = 1 << 5,    /* the other end of every link */
     GIFT_LISTENER = 1 << 6, /* a listening socket */
     GIFT_STDERR = 1 << 7,   /* the server's own stderr instead of a log pipe, and the read end of every log pipe */
+    GIFT_BRIEF = 1 << 9,    /* nothing: it ends by itself and is none of the children that are watched */
     GIFT_FILES = 1 << 8,    /* as many descriptors as the system allows */
 };
 

@@ -1,17 +1,27 @@
 #include "supervisor/files.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
+#include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "supervisor/listeners.h"
 
-/* Makes the file new: never through a link that somebody put there. */
-static int write_new(const char *path, const char *text, int mode) {
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+enum { NAME_LEN = 512, TEXT_LEN = 16384 };
+
+static int open_folder(const char *path) {
+    return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static int write_in(int folder_fd, const char *name, const char *text, int mode) {
+    int fd = openat(folder_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, mode);
     if (fd < 0)
         return -1;
     size_t len = strlen(text);
@@ -19,33 +29,82 @@ static int write_new(const char *path, const char *text, int mode) {
     return close(fd) != 0 || failed ? -1 : 0;
 }
 
-void files_write_pid(const char *path) {
-    char text[32];
+int files_write_pid(const char *path) {
+    char text[32], folder[4096];
+    const char *slash = strrchr(path, '/');
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path + 1) : 1, slash ? path : ".");
     snprintf(text, sizeof text, "%d", (int)getpid());
-    if (write_new(path, text, 0660) != 0)
-        log_die("Could not write pidfile: %s: %s", path, strerror(errno));
+    int folder_fd = open_folder(folder);
+    if (folder_fd < 0)
+        return -1;
+    int failed = write_in(folder_fd, slash ? slash + 1 : path, text, 0660), kept = errno;
+    close(folder_fd);
+    errno = kept;
+    return failed;
 }
 
-static void ports_path(char *out, size_t cap, const char *directory, const char *suffix) {
-    snprintf(out, cap, "%s/bulkhead_%d.ports%s", directory, (int)getpid(), suffix);
-}
+/* ---- ports ---- */
 
-void files_write_ports(const char *directory, const char *host, uint16_t port) {
-    if (!directory[0])
-        return;
-    char path[512], unfinished[512], address[400], text[512];
-    ports_path(path, sizeof path, directory, "");
-    ports_path(unfinished, sizeof unfinished, directory, ".new");
+static void add_url(char *text, const char *host, uint16_t port) {
+    char address[400];
+    size_t len = strlen(text);
     listeners_address(address, sizeof address, host, port);
-    snprintf(text, sizeof text, "{\"nats\":[\"nats://%s\"]}", address);
-    if (write_new(unfinished, text, 0666) != 0 || rename(unfinished, path) != 0)
-        log_error("Error writing ports file to %s: %s", path, strerror(errno));
+    snprintf(text + len, TEXT_LEN - len, "%s\"nats://%s\"", text[len - 1] == '[' ? "" : ",", address);
 }
 
-void files_remove_ports(const char *directory) {
+/* Every address of this machine that the listener can be reached at. */
+static void add_local_urls(char *text, int family, uint16_t port) {
+    struct ifaddrs *all;
+    if (getifaddrs(&all) != 0)
+        return;
+    for (const struct ifaddrs *one = all; one; one = one->ifa_next) {
+        char host[INET6_ADDRSTRLEN];
+        if (!one->ifa_addr || one->ifa_addr->sa_family != family)
+            continue;
+        const void *address = family == AF_INET6
+                                  ? (const void *)&((const struct sockaddr_in6 *)(const void *)one->ifa_addr)->sin6_addr
+                                  : (const void *)&((const struct sockaddr_in *)(const void *)one->ifa_addr)->sin_addr;
+        if (family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL((const struct in6_addr *)address))
+            continue;
+        add_url(text, inet_ntop(family, address, host, sizeof host), port);
+    }
+    freeifaddrs(all);
+}
+
+static void ports_name(char *out, const char *name, const char *suffix) {
+    snprintf(out, NAME_LEN, "%.200s_%d.ports%s", name, (int)getpid(), suffix);
+}
+
+void files_write_ports(const char *directory, const char *name, const char *host, uint16_t port) {
+    static char text[TEXT_LEN];
+    char file[NAME_LEN], unfinished[NAME_LEN];
     if (!directory[0])
         return;
-    char path[512];
-    ports_path(path, sizeof path, directory, "");
-    unlink(path);
+    strcpy(text, "{\"nats\":[");
+    if (strcmp(host, "0.0.0.0") == 0)
+        add_local_urls(text, AF_INET, port);
+    else if (strcmp(host, "::") == 0 || strcmp(host, "[::]") == 0)
+        add_local_urls(text, AF_INET6, port);
+    if (text[strlen(text) - 1] == '[')
+        add_url(text, host, port);
+    size_t len = strlen(text);
+    snprintf(text + len, sizeof text - len, "]}");
+    ports_name(file, name, "");
+    ports_name(unfinished, name, ".new");
+    int folder_fd = open_folder(directory);
+    if (folder_fd < 0 || write_in(folder_fd, unfinished, text, 0666) != 0 ||
+        renameat(folder_fd, unfinished, folder_fd, file) != 0)
+        log_error("Error writing ports file to %s/%s: %s", directory, file, strerror(errno));
+    if (folder_fd >= 0)
+        close(folder_fd);
+}
+
+void files_remove_ports(const char *directory, const char *name) {
+    char file[NAME_LEN];
+    int folder_fd = directory[0] ? open_folder(directory) : -1;
+    if (folder_fd < 0)
+        return;
+    ports_name(file, name, "");
+    unlinkat(folder_fd, file, 0);
+    close(folder_fd);
 }

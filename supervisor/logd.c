@@ -8,11 +8,12 @@ struct level {
     char letter;
     const char *name;
     const char *colour;
+    int severity; /* of syslog */
 };
 
 static const struct level levels[] = {
-    {'E', "ERR", "31"},   {'I', "INF", "32"}, {'D', "DBG", "36"},
-    {'W', "WRN", "0;93"}, {'F', "FTL", "31"}, {'T', "TRC", "33"},
+    {'E', "ERR", "31", 3},   {'I', "INF", "32", 5}, {'D', "DBG", "36", 7},
+    {'W', "WRN", "0;93", 4}, {'F', "FTL", "31", 2}, {'T', "TRC", "33", 5},
 };
 
 static const struct level *level_find(char letter) {
@@ -63,23 +64,58 @@ static size_t escape(char *out, const char *text, size_t len) {
     return n;
 }
 
+/* Takes the level letter off. */
+static const struct level *take_level(const char **line, size_t *len) {
+    if (*len > LOGD_LINE_MAX)
+        *len = LOGD_LINE_MAX;
+    const struct level *level = *len ? level_find(**line) : NULL;
+    if (!level)
+        return &levels[0];
+    ++*line;
+    --*len;
+    return level;
+}
+
+static void split_time(struct tm *tm, const struct logd_style *style, const struct timespec *time) {
+    if (style->utc)
+        gmtime_r(&time->tv_sec, tm);
+    else
+        localtime_r(&time->tv_sec, tm);
+}
+
 size_t logd_format(char out[static LOGD_OUT_MAX], const struct logd_style *style, const struct timespec *time,
                    const char *line, size_t len) {
-    if (len > LOGD_LINE_MAX)
-        len = LOGD_LINE_MAX;
-    const struct level *level = len ? level_find(line[0]) : NULL;
-    if (level) {
-        line++;
-        len--;
-    } else {
-        level = &levels[0];
-    }
+    const struct level *level = take_level(&line, &len);
     struct tm tm;
+    split_time(&tm, style, time);
+    size_t n = (size_t)snprintf(out, 32, "[%d] ", style->pid);
+    if (!style->timeless)
+        n += (size_t)snprintf(out + n, 64, "%04d/%02d/%02d %02d:%02d:%02d.%06ld ", tm.tm_year + 1900, tm.tm_mon + 1,
+                              tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, time->tv_nsec / 1000);
+    n += (size_t)snprintf(out + n, 64, "[%s%s%s%s%s] ", style->colour ? "\x1b[" : "", style->colour ? level->colour : "",
+                          style->colour ? "m" : "", level->name, style->colour ? "\x1b[0m" : "");
+    n += escape(out + n, line, len);
+    out[n++] = '\n';
+    return n;
+}
+
+size_t logd_format_syslog(char out[static LOGD_OUT_MAX], const struct logd_style *style, const struct timespec *time,
+                          enum logd_kind kind, const char *line, size_t len) {
+    enum { DAEMON = 3 << 3 };
+    const struct level *level = take_level(&line, &len);
+    struct tm tm;
+    char when[64], zone[16] = "";
     localtime_r(&time->tv_sec, &tm);
-    size_t n = (size_t)snprintf(out, 128, "[%d] %04d/%02d/%02d %02d:%02d:%02d.%06ld [%s%s%s%s%s] ", style->pid,
-                                tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
-                                time->tv_nsec / 1000, style->colour ? "\x1b[" : "", style->colour ? level->colour : "",
-                                style->colour ? "m" : "", level->name, style->colour ? "\x1b[0m" : "");
+    if (kind == LOGD_SYSLOG_LOCAL) {
+        strftime(when, sizeof when, "%b %e %H:%M:%S", &tm);
+    } else { /* RFC 3339, and the host */
+        strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &tm);
+        long offset = tm.tm_gmtoff / 60, size = offset < 0 ? -offset : offset;
+        snprintf(zone, sizeof zone, offset ? "%c%02d:%02d " : "Z ", offset < 0 ? '-' : '+', (int)(size / 60 % 24),
+                 (int)(size % 60));
+    }
+    size_t n = (size_t)snprintf(out, 768, "<%d>%s%s%.255s %.255s[%d]: ", DAEMON | level->severity, when, zone,
+                                kind == LOGD_SYSLOG_LOCAL ? "" : style->host, style->tag, style->pid);
     n += escape(out + n, line, len);
     out[n++] = '\n';
     return n;

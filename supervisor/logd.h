@@ -17,17 +17,27 @@
 
 enum {
     LOGD_LINE_MAX = 8192,                   /* bytes of text; what is beyond is cut */
-    LOGD_OUT_MAX = 4 * LOGD_LINE_MAX + 128, /* a formatted line, every byte escaped */
+    LOGD_OUT_MAX = 4 * LOGD_LINE_MAX + 1024, /* a formatted line, every byte escaped */
 };
+
+/* What kind of place the lines go to. */
+enum logd_kind { LOGD_STREAM = 1, LOGD_SYSLOG_LOCAL, LOGD_SYSLOG_REMOTE };
 
 struct logd_style {
     int pid;
     bool colour;
+    bool timeless; /* lines begin without the time */
+    bool utc;
+    const char *tag, *host; /* of syslog lines */
 };
 
 /* Formats one line of len bytes without its newline. Returns the length, at most LOGD_OUT_MAX. */
 size_t logd_format(char out[static LOGD_OUT_MAX], const struct logd_style *style, const struct timespec *time,
                    const char *line, size_t len);
+
+/* The same for a syslog: `<PRIORITY>TIME [HOST ]TAG[PID]: text`, facility daemon. */
+size_t logd_format_syslog(char out[static LOGD_OUT_MAX], const struct logd_style *style, const struct timespec *time,
+                          enum logd_kind kind, const char *line, size_t len);
 
 /* One pipe: collects its bytes into lines. */
 struct logd_source {

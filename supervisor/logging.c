@@ -17,7 +17,7 @@
 #include "supervisor/logd.h"
 #include "supervisor/supervisor.h"
 
-enum { LAST_WORDS_MS = 2000 };
+enum { LAST_WORDS_MS = 2000, SYSLOG_RETRY_MS = 1000 };
 
 static struct supervisor *exiting;
 
@@ -26,9 +26,10 @@ static void write_last_words(void *owner, const char *line, size_t len) {
     char out[LOGD_OUT_MAX];
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    struct logd_style style = {.pid = getpid(), .colour = isatty(s->stderr_fd)};
+    bool file = s->sink.is_file && s->sink.fd >= 0;
+    struct logd_style style = {.pid = getpid(), .colour = !file && isatty(s->stderr_fd)};
     size_t n = logd_format(out, &style, &now, line, len);
-    if (write(s->stderr_fd, out, n) < 0)
+    if (write(file ? s->sink.fd : s->stderr_fd, out, n) < 0)
         return;
 }
 
@@ -52,6 +53,94 @@ void logging_finish(struct supervisor *s) {
     s->stderr_fd = -1;
 }
 
+/* ---- the sink ---- */
+
+void logging_send_sink(struct supervisor *s) {
+    const struct options *o = &s->config.options;
+    char host[256] = "localhost";
+    gethostname(host, sizeof host - 1);
+#define TEXT(t) ((ProtobufCBinaryData){strlen(t), (uint8_t *)(uintptr_t)(t)})
+    Bulkhead__Sink m = BULKHEAD__SINK__INIT;
+    m.kind = s->sink.kind;
+    m.logtime = o->logtime;
+    m.utc = o->logtime_utc;
+    m.colour = !s->sink.is_file && isatty(s->sink.fd);
+    m.size = s->sink.size;
+    m.limit = s->sink.is_file ? s->sink_limit : 0;
+    m.tag = TEXT(supervisor_name(s));
+    m.host = TEXT(host);
+    m.first = TEXT(s->sink_first);
+#undef TEXT
+    child_send(s, child_of(s, BULKHEAD__ROLE__ROLE_LOGD, 0), MESSAGE_SINK, &m.base, &s->sink.fd, 1);
+    s->sink_first[0] = '\0';
+}
+
+static void rotate(struct supervisor *s) {
+    char backup[OPTION_PATH_MAX + 256];
+    if (sink_reopen(&s->sink, true, backup, sizeof backup, s->config.options.log_max_num) != ERR_OK) {
+        s->sink_limit *= 2;
+        log_error("The log file cannot be rotated (%s): tried again at %llu bytes", strerror(errno),
+                  (unsigned long long)s->sink_limit);
+        return;
+    }
+    s->sink_limit = (uint64_t)s->config.options.log_size_limit;
+    snprintf(s->sink_first, sizeof s->sink_first, "IRotated log, backup saved as \"%s\"", backup);
+}
+
+static void rotate_and_send(struct supervisor *s) {
+    rotate(s);
+    logging_send_sink(s);
+}
+
+enum err logging_open_sink(struct supervisor *s, const struct options *o, char *why, size_t cap) {
+    struct sink made;
+    enum err e = sink_open(&made, o, s->stderr_fd, why, cap);
+    if (e != ERR_OK)
+        return e;
+    sink_close(&s->sink, s->stderr_fd);
+    s->sink = made;
+    s->sink_limit = o->log_size_limit > 0 ? (uint64_t)o->log_size_limit : 0;
+    s->sink_restart_ms = 0;
+    return ERR_OK;
+}
+
+void logging_reopen(struct supervisor *s) {
+    if (!s->sink.is_file) {
+        log_info("File log re-open ignored, not a file logger");
+        return;
+    }
+    if (sink_reopen(&s->sink, false, NULL, 0, 0) != ERR_OK) {
+        log_error("The log file cannot be opened again (%s): lines go on into the old one", strerror(errno));
+        return;
+    }
+    logging_send_sink(s);
+    log_info("File log re-opened");
+}
+
+void logging_on_note(struct supervisor *s, struct child *c, const struct note *note) {
+    if (note->type == NOTE_READY)
+        c->ready = true;
+    else if (note->type == NOTE_LOG_FULL && s->sink.is_file && s->sink_limit)
+        rotate_and_send(s);
+    else if (note->type == NOTE_LOG_LOST && s->sink.kind != LOGD_STREAM)
+        s->sink_restart_ms = s->sink_restart_ms ? s->sink_restart_ms : s->now_ms + SYSLOG_RETRY_MS;
+    else
+        child_blame(c, "sent a note that its role may not send");
+}
+
+uint64_t logging_tick(struct supervisor *s) {
+    char why[256];
+    if (!s->sink_restart_ms || s->now_ms < s->sink_restart_ms)
+        return s->sink_restart_ms;
+    if (logging_open_sink(s, &s->config.options, why, sizeof why) == ERR_OK)
+        logging_send_sink(s);
+    else
+        s->sink_restart_ms = s->now_ms + SYSLOG_RETRY_MS;
+    return s->sink_restart_ms;
+}
+
+/* ---- start and end ---- */
+
 static void finish_at_exit(void) {
     logging_finish(exiting);
 }
@@ -64,6 +153,7 @@ void logging_open(struct supervisor *s) {
         exit(1);
     }
     s->own_log_fd = ends[0];
+    s->sink.fd = s->sink.folder_fd = -1;
     dup2(ends[1], STDERR_FILENO);
     close(ends[1]);
     exiting = s;
@@ -72,8 +162,13 @@ void logging_open(struct supervisor *s) {
 
 void logging_start(struct supervisor *s) {
     struct child *c = child_of(s, BULKHEAD__ROLE__ROLE_LOGD, 0);
-    if (!s->stop && !c->pid)
-        child_start(s, c, s->counters_fd[c->role->role]);
+    if (s->stop || c->pid)
+        return;
+    if (s->sink.is_file && s->sink_limit && s->sink.size > s->sink_limit) {
+        log_info("Rotating logfile...");
+        rotate(s);
+    }
+    child_start(s, c, s->counters_fd[c->role->role]);
 }
 
 void logging_on_exit(struct supervisor *s, struct child *c, bool fault) {

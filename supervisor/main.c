@@ -26,10 +26,18 @@
 #include "shm/counters.h"
 #include "shm/memfd.h"
 #include "supervisor/files.h"
+#include "supervisor/notify.h"
+#include "supervisor/reader.h"
+#include "supervisor/signals.h"
 #include "supervisor/supervisor.h"
 
-enum { STOP_EDGES_MS = 4000, STOP_ALL_MS = 5000 };
+enum { STOP_EDGES_MS = 4000, STOP_ALL_MS = 5000, PAYLOAD_WARNED = 8 << 20 };
 static const uint64_t FROM_SIGNALS = UINT64_MAX;
+
+const char *supervisor_name(const struct supervisor *s) {
+    const char *slash = strrchr(s->argv[0], '/'), *name = slash ? slash + 1 : s->argv[0];
+    return *name && strlen(name) < 200 ? name : "bulkhead";
+}
 
 /* ---- the start, step by step ---- */
 
@@ -54,61 +62,80 @@ static void make_server_id(struct supervisor *s) {
     nkey_format(s->settings.server_id, NKEY_SERVER, public_key);
 }
 
-static void fill_settings(struct supervisor *s) {
-    const struct options *o = &s->options;
-    struct settings *t = &s->settings;
-    make_server_id(s);
-    snprintf(t->server_name, sizeof t->server_name, "%s", o->name[0] ? o->name : t->server_id);
-    snprintf(t->host, sizeof t->host, "%s", o->host);
-    t->debug = o->debug;
-    t->trace = o->trace;
-    t->max_payload = o->max_payload;
-    t->max_control_line = o->max_control_line;
-    t->max_pending = o->max_pending;
-    t->max_subscriptions = o->max_subscriptions;
-    t->max_sub_tokens = o->max_sub_tokens;
-    t->ping_interval_ms = o->ping_interval_ms;
-    t->ping_max = o->ping_max;
-    t->write_deadline_ms = o->write_deadline_ms;
-    t->auth_timeout_ms = o->auth_timeout_ms;
-    t->source_wait_ms = o->source_wait_ms;
-    t->source_share_ms = o->source_share_ms;
-    t->edge_dead_ms = o->edge_dead_ms;
-    t->replay_ms = o->replay_ms;
-    t->spill_bytes = o->spill_bytes;
-}
-
 static void say_hello(const struct supervisor *s) {
     log_info("Starting bulkhead");
     log_info("  Version:  %s", BULKHEAD_VERSION);
     log_info("  Protocol: 2.9.10");
     log_info("  Name:     %s", s->settings.server_name);
     log_info("  ID:       %s", s->settings.server_id);
+    if (s->flags.config_path)
+        log_info("Using configuration file: %s", s->flags.config_path);
+    if (s->settings.max_payload > PAYLOAD_WARNED)
+        log_warn("Maximum payloads over 8.00 MB are generally discouraged and could lead to poor performance");
 }
 
 static void open_spawner(struct supervisor *s) {
     char why[512];
-    if (spawn_open(&s->spawner, s->options.uid_base, why, sizeof why) != ERR_OK)
+    if (spawn_open(&s->spawner, why, sizeof why) != ERR_OK)
+        log_die("Cannot start: %s", why);
+}
+
+static void check_spawner(struct supervisor *s) {
+    char why[512];
+    if (spawn_check_ids(&s->spawner, (uint32_t)s->config.options.uid_base, why, sizeof why) != ERR_OK)
         log_die("Cannot start: %s", why);
     if (!s->spawner.root)
         log_warn("Not started as root: all processes share user id %u and keep it, so the walls between them are "
-                 "system call "
-                 "filters and Landlock alone, and the limit of open files stays at %u",
+                 "system call filters and Landlock alone, and the limit of open files stays at %u",
                  (unsigned)getuid(), s->spawner.files_max);
 }
 
+/* Prints what the command line asks for, as it is, and ends. */
+static _Noreturn void leave(struct supervisor *s, int status, const char *prefix, const char *text) {
+    size_t len = strlen(text);
+    dprintf(s->stderr_fd, "%s%s%s", prefix, text, len && text[len - 1] == '\n' ? "" : "\n");
+    exit(status);
+}
+
+/* Has the command line and the file read. */
+static void read_config(struct supervisor *s, bool test) {
+    static struct reader_result result;
+    struct reading reading = {&s->spawner, s->argc, s->argv, s->reload_key, test};
+    reader_run(&reading, &result);
+    if (test)
+        leave(s, result.valid ? 0 : 1, "bulkhead: ", result.message);
+    if (!result.valid)
+        leave(s, 1, "bulkhead: ", result.message);
+    if (result.message[0])
+        dprintf(s->stderr_fd, "%s", result.message);
+    s->config = result.state;
+}
+
+static void write_pid(const struct supervisor *s) {
+    const char *path = s->config.options.pid_file;
+    if (*path && files_write_pid(path) != 0)
+        log_die("Could not write pidfile: %s: %s", path, strerror(errno));
+}
+
+static void open_sink(struct supervisor *s) {
+    char why[OPTION_PATH_MAX + 256];
+    if (logging_open_sink(s, &s->config.options, why, sizeof why) != ERR_OK)
+        log_die("%s", why);
+}
+
 static void open_listeners(struct supervisor *s) {
+    const struct options *o = &s->config.options;
     int fds[LINKS_MAX];
     char why[512], address[512];
-    enum err e =
-        listeners_bind(fds, s->edge_count, s->options.host, s->options.port, &s->settings.port, why, sizeof why);
+    enum err e = listeners_bind(fds, s->edge_count, o->host, (int32_t)o->port, &s->settings.bound_port, why, sizeof why);
     if (e != ERR_OK) {
-        listeners_address(address, sizeof address, s->options.host, s->options.port);
+        listeners_address(address, sizeof address, o->host, (int32_t)o->port);
         log_die("Error listening on port: %s, \"%s\"", address, why);
     }
     for (uint32_t i = 0; i < s->edge_count; i++)
         s->edge[i].listener = fds[i];
-    listeners_address(address, sizeof address, s->options.host, s->settings.port);
+    settings_fill_from(&s->settings, o); /* the port is known now */
+    listeners_address(address, sizeof address, o->host, s->settings.bound_port);
     log_info("Listening for client connections on %s", address);
 }
 
@@ -138,9 +165,17 @@ static void on_recall(void *owner, uint32_t frontend) {
     child_send(s, child_of(s, BULKHEAD__ROLE__ROLE_FRONTEND, frontend), MESSAGE_RECALL, NULL, NULL, 0);
 }
 
+static void on_shed(void *owner, uint32_t frontend, uint32_t count) {
+    struct supervisor *s = owner;
+    Bulkhead__Shed shed = BULKHEAD__SHED__INIT;
+    shed.count = count;
+    s->shed_count += count;
+    child_send(s, child_of(s, BULKHEAD__ROLE__ROLE_FRONTEND, frontend), MESSAGE_SHED, &shed.base, NULL, 0);
+}
+
 static uint32_t count_frontends(const struct options *o) {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    uint32_t wanted = o->frontends ? o->frontends : cores < 1 ? 1 : (uint32_t)cores;
+    uint32_t wanted = o->frontends ? (uint32_t)o->frontends : cores < 1 ? 1 : (uint32_t)cores;
     return wanted < LINKS_MAX ? wanted : LINKS_MAX;
 }
 
@@ -153,12 +188,13 @@ static void lay_out(struct supervisor *s) {
             c->control.fd = -1;
         }
     }
-    s->edge_count = count_frontends(&s->options);
+    s->edge_count = count_frontends(&s->config.options);
     for (uint32_t i = 0; i < LINKS_MAX; i++)
         s->edge[i].counters_fd = s->edge[i].listener = -1;
     s->next_incarnation = clock_wall_ns(); /* never again, also after a restart */
     s->next_cid = 1;
-    places_open(&s->places, s->options.max_connections, s, on_places, on_recall);
+    places_open(&s->places, (uint32_t)s->config.options.max_connections, s, on_places, on_recall);
+    s->places.send_shed = on_shed;
 }
 
 static void open_loop(struct supervisor *s) {
@@ -178,7 +214,8 @@ static void open_loop(struct supervisor *s) {
 void supervisor_announce(struct supervisor *s) {
     s->announced = true;
     log_info("Server is ready");
-    files_write_ports(s->options.ports_file_dir, s->settings.host, s->settings.port);
+    files_write_ports(s->config.options.ports_file_dir, supervisor_name(s), s->config.options.host, s->settings.bound_port);
+    notify_ready();
 }
 
 /* ---- the end ---- */
@@ -212,16 +249,17 @@ static void kill_children(const struct supervisor *s) {
 _Noreturn void supervisor_give_up(struct supervisor *s, const char *why) {
     log_line(LOG_FATAL, "%s: the server ends", why);
     kill_children(s);
-    files_remove_ports(s->options.ports_file_dir);
+    files_remove_ports(s->config.options.ports_file_dir, supervisor_name(s));
     exit(1); /* the log is finished on the way */
 }
 
-static void begin_stop(struct supervisor *s, int signal_number) {
+void supervisor_stop(struct supervisor *s, int signal_number) {
     if (s->stop) {
         kill_children(s); /* asked twice */
         return;
     }
     log_info("Initiating Shutdown...");
+    notify_stopping();
     s->stop = STOP_EDGES;
     s->stop_signal = signal_number;
     s->stop_edges_ms = s->now_ms + STOP_EDGES_MS;
@@ -240,7 +278,7 @@ static void go_on_stopping(struct supervisor *s) {
     if (count_running(s, false))
         return;
     log_info("Server Exiting..");
-    files_remove_ports(s->options.ports_file_dir);
+    files_remove_ports(s->config.options.ports_file_dir, supervisor_name(s));
     exit(s->stop_signal == SIGINT ? 0 : 1); /* as nats-server does it */
 }
 
@@ -255,17 +293,20 @@ static void on_signal(struct supervisor *s, int number) {
     log_debug("Trapped \"%s\" signal", name);
     switch (number) {
     case SIGHUP:
-        log_error("Failed to reload server configuration: can only reload config when a file is provided using -c or "
-                  "--config");
+        reload_begin(s);
         break;
     case SIGUSR1:
-        log_info("File log re-open ignored, not a file logger");
+        logging_reopen(s);
         break;
     case SIGUSR2:
-        log_warn("There is no lame duck mode yet: the signal is ignored");
+        lame_begin(s);
         break;
+    case SIGTERM:
+        if (s->lame && !s->stop)
+            break; /* as nats-server does it: the lame duck goes on (trap T2) */
+        /* fall through */
     default:
-        begin_stop(s, number);
+        supervisor_stop(s, number);
     }
 }
 
@@ -320,6 +361,10 @@ static int run_timers(struct supervisor *s) {
     for (uint32_t i = 0; i < FAMILY_UIDS; i++)
         earlier(&next, start_due(s, &s->child[i]));
     earlier(&next, places_tick(&s->places, s->now_ms));
+    earlier(&next, logging_tick(s));
+    earlier(&next, reload_tick(s));
+    earlier(&next, lame_tick(s));
+    earlier(&next, notify_tick(s->now_ms));
     if (s->stop) {
         go_on_stopping(s);
         earlier(&next, s->stop == STOP_EDGES ? s->stop_edges_ms : s->stop_all_ms);
@@ -327,6 +372,13 @@ static int run_timers(struct supervisor *s) {
     if (next == UINT64_MAX)
         return -1;
     return next <= s->now_ms ? 1 : next - s->now_ms > 60000 ? 60000 : (int)(next - s->now_ms);
+}
+
+/* What a smaller max_connections has closed in this turn, in one line. */
+static void say_shed(struct supervisor *s) {
+    if (s->shed_count)
+        log_info("Closed %u connections to fall within max_connections", s->shed_count);
+    s->shed_count = 0;
 }
 
 static void turn(struct supervisor *s) {
@@ -342,6 +394,7 @@ static void turn(struct supervisor *s) {
         else
             child_on_control(s, &s->child[from >> 1], events[i].events);
     }
+    say_shed(s);
 }
 
 int main(int argc, char **argv) {
@@ -350,21 +403,30 @@ int main(int argc, char **argv) {
 #endif
     static struct supervisor s;
     s.stderr_fd = s.spawner.null_fd = -1;
-    enum options_verdict verdict = options_parse(&s.options, argc, argv);
-    if (verdict != OPTIONS_RUN)
-        return verdict == OPTIONS_EXIT_0 ? 0 : 1;
+    s.argc = argc;
+    s.argv = argv;
+    enum flags_verdict verdict = flags_read(&s.flags, argc, argv);
+    if (verdict == FLAGS_EXIT_0 || verdict == FLAGS_EXIT_1)
+        return verdict == FLAGS_EXIT_0 ? 0 : 1;
+    if (verdict == FLAGS_SIGNAL)
+        return signals_send(s.flags.signal);
+    notify_open();
     s.now_ms = clock_mono_ms();
-    lay_out(&s);
     logging_open(&s);
-    log_set(s.options.debug, s.options.trace);
     if (sodium_init() < 0)
         log_die("libsodium does not start");
-    s.key = make_key();
-    fill_settings(&s);
-    say_hello(&s);
+    randombytes_buf(s.reload_key, sizeof s.reload_key);
     open_spawner(&s);
-    if (s.options.pid_file[0])
-        files_write_pid(s.options.pid_file);
+    read_config(&s, verdict == FLAGS_TEST);
+    lay_out(&s);
+    log_set(s.config.options.debug, s.config.options.trace);
+    open_sink(&s);
+    s.key = make_key();
+    make_server_id(&s);
+    settings_fill_from(&s.settings, &s.config.options);
+    say_hello(&s);
+    check_spawner(&s);
+    write_pid(&s);
     open_listeners(&s);
     make_memory(&s);
     open_loop(&s);

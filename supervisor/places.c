@@ -6,7 +6,7 @@
 
 void places_open(struct places *p, uint32_t count, void *owner, void (*send_places)(void *, uint32_t, uint32_t),
                  void (*send_recall)(void *, uint32_t)) {
-    *p = (struct places){.free = count, .owner = owner, .send_places = send_places, .send_recall = send_recall};
+    *p = (struct places){.free = count, .total = count, .owner = owner, .send_places = send_places, .send_recall = send_recall};
 }
 
 /* Large while there is plenty, one near the bound. */
@@ -52,8 +52,43 @@ static void recall_others(struct places *p, uint64_t now_ms) {
     }
 }
 
+/* What is free goes to what is owed. */
+static void pay(struct places *p) {
+    uint32_t paid = p->free < p->owed ? p->free : p->owed;
+    p->free -= paid;
+    p->owed -= paid;
+}
+
+/* Every idle place is back: the rest is in use, and each frontend closes its share. */
+static void shed(struct places *p) {
+    uint64_t leased = 0, left = p->owed;
+    p->resizing = false;
+    for (uint32_t i = 0; i < LINKS_MAX; i++)
+        leased += p->leased[i];
+    for (uint32_t i = 0; i < LINKS_MAX && left; i++) {
+        uint64_t share = leased ? (p->owed * (uint64_t)p->leased[i] + leased - 1) / leased : 0;
+        share = share < left ? share : left;
+        share = share < p->leased[i] ? share : p->leased[i];
+        left -= share;
+        if (share && p->send_shed)
+            p->send_shed(p->owner, i, (uint32_t)share);
+    }
+}
+
+static void go_on_resizing(struct places *p) {
+    pay(p);
+    if (!p->resizing)
+        return;
+    for (uint32_t i = 0; i < LINKS_MAX; i++) {
+        if (p->owed && p->recalled[i])
+            return;
+    }
+    shed(p);
+}
+
 /* Answers who can be answered, from the first in the queue. */
 static void serve(struct places *p, uint64_t now_ms) {
+    go_on_resizing(p);
     while (p->queue_len) {
         if (p->free) {
             answer_first(p, block_size(p));
@@ -106,7 +141,32 @@ enum err places_back(struct places *p, uint32_t frontend, uint32_t count, uint64
     return ERR_OK;
 }
 
+void places_resize(struct places *p, uint32_t total, uint64_t now_ms) {
+    if (total >= p->total) {
+        uint32_t more = total - p->total, paid = more < p->owed ? more : p->owed;
+        p->owed -= paid;
+        p->free += more - paid;
+    } else {
+        p->owed += p->total - total;
+        pay(p);
+    }
+    p->total = total;
+    p->resizing = p->owed != 0;
+    for (uint32_t i = 0; i < LINKS_MAX && p->owed; i++) {
+        if (p->present[i] && !p->recalled[i]) {
+            p->recalled[i] = true;
+            p->send_recall(p->owner, i);
+        }
+    }
+    p->recall_ends_ms = now_ms + PLACES_RECALL_MS;
+    serve(p, now_ms);
+}
+
 uint64_t places_tick(struct places *p, uint64_t now_ms) {
+    if (p->resizing && now_ms >= p->recall_ends_ms)
+        shed(p);
+    if (p->resizing)
+        return p->recall_ends_ms;
     if (!p->recalling)
         return 0;
     if (now_ms < p->recall_ends_ms)

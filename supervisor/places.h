@@ -26,9 +26,13 @@ struct places {
     uint32_t queue_len;
     bool recalling; /* a round of recalls runs for queue[0] */
     uint64_t recall_ends_ms;
+    uint32_t total;
+    uint32_t owed;   /* leased, but more than total allows: what comes back goes here first */
+    bool resizing;   /* a round of recalls runs for what is owed; it ends at recall_ends_ms */
     void *owner;
     void (*send_places)(void *owner, uint32_t frontend, uint32_t count);
     void (*send_recall)(void *owner, uint32_t frontend);
+    void (*send_shed)(void *owner, uint32_t frontend, uint32_t count); /* may be set after places_open */
 };
 
 void places_open(struct places *p, uint32_t count, void *owner, void (*send_places)(void *, uint32_t, uint32_t),
@@ -43,6 +47,10 @@ void places_want(struct places *p, uint32_t frontend, uint64_t now_ms);
 
 /* It gives count places back. ERR_HOSTILE: it never had so many. */
 enum err places_back(struct places *p, uint32_t frontend, uint32_t count, uint64_t now_ms);
+
+/* The bound becomes another one. Places that are leased beyond it are called back, and if too many are in use, frontends
+ * are told to close connections (send_shed). */
+void places_resize(struct places *p, uint32_t total, uint64_t now_ms);
 
 /* Ends a round that somebody does not answer. Returns when to call again, 0: no need. */
 uint64_t places_tick(struct places *p, uint64_t now_ms);

@@ -116,8 +116,8 @@ static enum err check_uids(uint32_t uid_base, char *why, size_t cap) {
     return ERR_OK;
 }
 
-enum err spawn_open(struct spawner *sp, uint32_t uid_base, char *why, size_t cap) {
-    *sp = (struct spawner){.root = geteuid() == 0, .uid_base = uid_base};
+enum err spawn_open(struct spawner *sp, char *why, size_t cap) {
+    *sp = (struct spawner){.root = geteuid() == 0, .uid_base = SPAWN_UIDS};
     for (int role = 0; role < FAMILY_ROLE_END; role++)
         sp->executable_fd[role] = -1;
     sp->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -126,8 +126,12 @@ enum err spawn_open(struct spawner *sp, uint32_t uid_base, char *why, size_t cap
         return ERR_SYSTEM;
     }
     sp->files_max = raise_files_limit(sp->root);
-    enum err e = open_executables(sp, why, cap);
-    return e == ERR_OK && sp->root ? check_uids(uid_base, why, cap) : e;
+    return open_executables(sp, why, cap);
+}
+
+enum err spawn_check_ids(struct spawner *sp, uint32_t uid_base, char *why, size_t cap) {
+    sp->uid_base = uid_base;
+    return sp->root ? check_uids(uid_base, why, cap) : ERR_OK;
 }
 
 /* ---- in the child, between fork and exec ---- */

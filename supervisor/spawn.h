@@ -15,6 +15,8 @@
 #include "base/err.h"
 #include "supervisor/family.h"
 
+enum { SPAWN_UIDS = 64100 };
+
 struct spawner {
     int executable_fd[FAMILY_ROLE_END]; /* by role */
     int null_fd;
@@ -24,9 +26,12 @@ struct spawner {
 };
 
 /* Opens the executables beside /proc/self/exe if bulkhead-router lies there, else in LIBEXECDIR; raises the limit of
- * descriptors; as root, sees that no account of the system has one of the family's user ids. ERR_SYSTEM: why (cap
- * bytes) says what is wrong. */
-enum err spawn_open(struct spawner *sp, uint32_t uid_base, char *why, size_t cap);
+ * descriptors. User ids begin at SPAWN_UIDS until spawn_check_ids says otherwise. ERR_SYSTEM: why (cap bytes) says what
+ * is wrong. */
+enum err spawn_open(struct spawner *sp, char *why, size_t cap);
+
+/* Children get ids from uid_base on. As root, sees that no account of the system has one of them: ERR_SYSTEM. */
+enum err spawn_check_ids(struct spawner *sp, uint32_t uid_base, char *why, size_t cap);
 
 /* Starts a process of the role; number is its offset from uid_base. log_fd and control_fd stay the caller's. *pidfd is
  * readable when it has died. ERR_SYSTEM with errno. */

@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "config/flags.h"
+#include "config/reload.h"
 #include "ipc/channel.h"
 #include "ipc/note.h"
 #include "ipc/settings.h"
@@ -18,9 +20,9 @@
 #include "supervisor/family.h"
 #include "supervisor/links.h"
 #include "supervisor/listeners.h"
-#include "supervisor/options.h"
 #include "supervisor/places.h"
 #include "supervisor/restarts.h"
+#include "supervisor/sink.h"
 #include "supervisor/spawn.h"
 
 struct child {
@@ -33,6 +35,8 @@ struct child {
     uint32_t polled; /* epoll events of the control socket */
     bool ready;      /* has reported NOTE_READY */
     bool blamed;     /* was killed for what it did */
+    bool awaited;    /* owes an answer to a reload */
+    uint32_t generation, prepared; /* of the settings that it has; of those that it could take */
     uint64_t started_ms;
     uint64_t restart_ms; /* not running: when to start it; 0: not by time */
 };
@@ -55,6 +59,7 @@ struct edge {
     int listener;
     int counters_fd; /* writable until the edge has mapped it, then for reading */
     uint32_t restart_delay_ms;
+    bool lame_done;   /* a lame duck without clients */
     bool replay_owed; /* must be told to replay when the new router has recovered */
 };
 
@@ -65,10 +70,28 @@ enum router_state {
     ROUTER_READY,
 };
 
+enum reload_stage { RELOAD_IDLE, RELOAD_PREPARING, RELOAD_CORE, RELOAD_EDGES };
+
+struct reloading {
+    enum reload_stage stage;
+    bool again;        /* was asked for once more meanwhile */
+    uint64_t until_ms; /* who has not answered by then is not waited for */
+    struct reload_state next;
+    struct settings settings;
+    struct arena arena; /* of the changes */
+    struct reload_changes changes;
+    bool has_sink; /* the log goes elsewhere */
+    struct sink sink;
+};
+
 enum stop_state { STOP_NO, STOP_EDGES, STOP_REST };
 
 struct supervisor {
-    struct options options;
+    struct flags flags;
+    int argc;
+    char **argv;
+    uint8_t reload_key[RELOAD_KEY_BYTES];
+    struct reload_state config; /* what runs */
     struct settings settings;
     struct binding_key *key; /* in locked memory */
     struct spawner spawner;
@@ -79,6 +102,10 @@ struct supervisor {
 
     /* logd */
     int stderr_fd;  /* the original one */
+    struct sink sink;
+    char sink_first[OPTION_PATH_MAX + 320]; /* a first line that the next logd, or this one, is to write */
+    uint64_t sink_limit;      /* bytes; doubles when a rotation fails */
+    uint64_t sink_restart_ms; /* when to look for the lost syslog again; 0: it is there */
     int own_log_fd; /* read end of the supervisor's own log pipe */
     struct restarts logd_restarts;
 
@@ -99,14 +126,24 @@ struct supervisor {
     uint32_t edge_count;
     struct edge edge[LINKS_MAX];
     struct places places;
+    uint32_t shed_count; /* connections that frontends were told to close in this turn */
     uint64_t next_incarnation;
     uint64_t next_cid;
+
+    struct reloading reload;
+    bool lame;
+    uint64_t lame_closing_ms; /* when "Closing existing clients" is said; 0: no need */
 
     bool announced; /* "Server is ready" was said */
     enum stop_state stop;
     int stop_signal;
     uint64_t stop_edges_ms, stop_all_ms; /* until when the edges, and all, may take to end */
 };
+
+/* ---- settings.c ---- */
+
+/* The settings that follow from options; id, bound port and generation stay as they are. */
+void settings_fill_from(struct settings *t, const struct options *o);
 
 /* ---- children.c ---- */
 
@@ -150,6 +187,13 @@ void logging_open(struct supervisor *s);
 void logging_start(struct supervisor *s);
 void logging_on_exit(struct supervisor *s, struct child *c, bool fault);
 
+/* Opens what the options ask for. ERR_SYSTEM: why says it, and all is as it was. */
+enum err logging_open_sink(struct supervisor *s, const struct options *o, char *why, size_t cap);
+void logging_send_sink(struct supervisor *s); /* to logd, before it gets its pipes */
+void logging_reopen(struct supervisor *s);
+void logging_on_note(struct supervisor *s, struct child *c, const struct note *note);
+uint64_t logging_tick(struct supervisor *s); /* returns when to call again, 0: no need */
+
 /* Waits until logd has written everything. */
 void logging_finish(struct supervisor *s);
 
@@ -183,7 +227,28 @@ void edges_router_bad(struct supervisor *s, uint32_t link, uint64_t incarnation)
 void edges_router_recovered(struct supervisor *s);
 void edges_router_died(struct supervisor *s);
 
+/* ---- reload.c ---- */
+
+void reload_begin(struct supervisor *s);
+/* True if the note was an answer to a reload. */
+bool reload_on_note(struct supervisor *s, struct child *c, const struct note *note);
+void reload_go_on(struct supervisor *s); /* somebody who was awaited has gone */
+uint64_t reload_tick(struct supervisor *s); /* returns when to call again, 0: no need */
+
+/* ---- lame.c ---- */
+
+void lame_begin(struct supervisor *s);
+void lame_on_done(struct supervisor *s, uint32_t link); /* that frontend has no client left, or is dead */
+void lame_go_on(struct supervisor *s);
+uint64_t lame_tick(struct supervisor *s); /* returns when to call again, 0: no need */
+
 /* ---- main.c ---- */
+
+/* The last part of argv[0], for files and syslogs. */
+const char *supervisor_name(const struct supervisor *s);
+
+/* As if the signal had come. */
+void supervisor_stop(struct supervisor *s, int signal_number);
 
 /* Says why and ends the server with status 1. */
 _Noreturn void supervisor_give_up(struct supervisor *s, const char *why);

@@ -100,13 +100,22 @@ def _die_with_parent():
 
 
 class Server:
-    """A running server. Options are the long options of the command line, without dashes; flags are passed as they are."""
+    """A running server. Options are the long options of the command line, without dashes; flags are passed as they are.
 
-    def __init__(self, port=None, flags=(), **options):
+    config: text of a configuration file, in which {directory} stands for the server's own folder; then the port is the
+    file's if it names none here, and the file is self.config_path. The log is read from stderr.
+    """
+
+    def __init__(self, port=None, flags=(), config=None, **options):
         if not EXECUTABLE:
             raise AssertionError("there is no server to test: build it, or set BULKHEAD_SERVER")
         self.port = port or free_port()
         self.directory = tempfile.mkdtemp(prefix="bulkhead-test-")
+        self.config_path = os.path.join(self.directory, "server.conf")
+        if config is not None:
+            os.chmod(self.directory, 0o755)
+            self.write_config(config)
+            flags = ("-c", self.config_path, *flags)
         self._lines = []
         self._more_lines = threading.Condition()
         self._process = subprocess.Popen(self._command_line(options, flags), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -138,6 +147,19 @@ class Server:
                 if name not in BULKHEAD_ONLY_OPTIONS:
                     file.write(f"{name}: {value}\n")
         return command + ["-c", config]
+
+    def write_config(self, text):
+        with open(self.config_path, "w") as file:
+            file.write(text.replace("{directory}", self.directory))
+
+    def signal(self, number):
+        self._process.send_signal(number)
+
+    def wait_end(self):
+        """Waits until the server has ended by itself and returns its exit status."""
+        status = self._process.wait(DEADLINE)
+        self._log_reader.join(DEADLINE)
+        return status
 
     def _accepts(self):
         try:

@@ -4,8 +4,11 @@
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "ipc/control.pb-c.h"
+#include "ipc/note.h"
 
 static const struct settings sample = {
     .server_id = "NABC",
@@ -104,10 +107,52 @@ START_TEST(test_refused) {
 }
 END_TEST
 
+/* ---- a change in two steps ---- */
+
+static uint64_t refusal(struct settings_change *change, const int fds[2], uint32_t payload, uint64_t cap) {
+    struct settings wanted = sample;
+    struct note note;
+    Bulkhead__Settings message;
+    wanted.max_payload = payload;
+    wanted.generation = 5;
+    settings_fill(&message, &wanted);
+    ck_assert_int_eq(settings_prepare(change, fds[0], &message, cap), ERR_OK);
+    ck_assert_int_eq(note_receive(fds[1], &note), ERR_OK);
+    ck_assert_int_eq(note.type, NOTE_PREPARED);
+    ck_assert_uint_eq(note.number, 5);
+    return note.value;
+}
+
+START_TEST(test_prepare_and_commit) {
+    struct settings now = sample;
+    struct settings_change change = {0};
+    Bulkhead__Commit commit = BULKHEAD__COMMIT__INIT;
+    int fds[2];
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fds), 0);
+    commit.generation = 5;
+    ck_assert_int_eq(settings_commit(&now, &change, &commit), ERR_STATE);
+    ck_assert_uint_eq(refusal(&change, fds, 1 << 20, 2 << 20), SETTINGS_RINGS_TOO_SMALL);
+    ck_assert_int_eq(settings_commit(&now, &change, &commit), ERR_STATE);
+    ck_assert_uint_eq(refusal(&change, fds, 0, UINT64_MAX), SETTINGS_BAD);
+    ck_assert_int_eq(settings_commit(&now, &change, &commit), ERR_STATE);
+    ck_assert_uint_eq(refusal(&change, fds, 1000, 2 << 20), SETTINGS_FINE);
+    ck_assert_uint_eq(now.max_payload, sample.max_payload);
+    commit.generation = 4;
+    ck_assert_int_eq(settings_commit(&now, &change, &commit), ERR_STATE);
+    commit.generation = 5;
+    ck_assert_int_eq(settings_commit(&now, &change, &commit), ERR_OK);
+    ck_assert_uint_eq(now.max_payload, 1000);
+    ck_assert_int_eq(settings_commit(&now, &change, &commit), ERR_STATE);
+    close(fds[0]);
+    close(fds[1]);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("settings");
     TCase *tcase = tcase_create("all");
     tcase_add_test(tcase, test_round_trip);
+    tcase_add_test(tcase, test_prepare_and_commit);
     tcase_add_loop_test(tcase, test_refused, 0, 10);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

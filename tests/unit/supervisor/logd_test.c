@@ -68,6 +68,44 @@ START_TEST(test_colour) {
 }
 END_TEST
 
+START_TEST(test_without_time) {
+    char out[LOGD_OUT_MAX];
+    struct timespec time = moment();
+    struct logd_style style = {.pid = 42, .timeless = true};
+    size_t n = logd_format(out, &style, &time, "Ix", 2);
+    ck_assert_mem_eq(out, "[42] [INF] x\n", n);
+}
+END_TEST
+
+START_TEST(test_utc) {
+    char out[LOGD_OUT_MAX];
+    struct timespec time = {.tv_sec = 0, .tv_nsec = 1000};
+    struct logd_style style = {.pid = 42, .utc = true};
+    size_t n = logd_format(out, &style, &time, "Ix", 2);
+    ck_assert_mem_eq(out, "[42] 1970/01/01 00:00:00.000001 [INF] x\n", n);
+}
+END_TEST
+
+START_TEST(test_syslog) {
+    static const struct {
+        const char *line, *expected;
+    } severities[] = {{"Ix", "<29>"}, {"Wx", "<28>"}, {"Ex", "<27>"}, {"Fx", "<26>"}, {"Dx", "<31>"}, {"Tx", "<29>"}};
+    char out[LOGD_OUT_MAX + 1];
+    struct timespec time = moment();
+    struct logd_style style = {.pid = 42, .tag = "tag", .host = "host"};
+    for (size_t i = 0; i < sizeof severities / sizeof *severities; i++) {
+        logd_format_syslog(out, &style, &time, LOGD_SYSLOG_LOCAL, severities[i].line, 2);
+        ck_assert_mem_eq(out, severities[i].expected, 4);
+    }
+    size_t n = logd_format_syslog(out, &style, &time, LOGD_SYSLOG_LOCAL, "Ix\r", 3);
+    ck_assert_mem_eq(out, "<29>Mar  4 05:06:07 tag[42]: x\\x0d\n", n);
+    n = logd_format_syslog(out, &style, &time, LOGD_SYSLOG_REMOTE, "Ix", 2);
+    out[n] = '\0';
+    ck_assert_ptr_eq(strstr(out, "<29>2021-03-04T05:06:07"), out);
+    ck_assert_ptr_nonnull(strstr(out, " host tag[42]: x\n"));
+}
+END_TEST
+
 START_TEST(test_longest) {
     static char line[LOGD_LINE_MAX + 100], out[LOGD_OUT_MAX];
     memset(line, 0x01, sizeof line);
@@ -127,6 +165,9 @@ int main(void) {
     TCase *tcase = tcase_create("all");
     tcase_add_loop_test(tcase, test_format, 0, sizeof rows / sizeof *rows);
     tcase_add_test(tcase, test_colour);
+    tcase_add_test(tcase, test_without_time);
+    tcase_add_test(tcase, test_utc);
+    tcase_add_test(tcase, test_syslog);
     tcase_add_test(tcase, test_longest);
     tcase_add_test(tcase, test_split);
     tcase_add_test(tcase, test_long_line);

@@ -147,6 +147,60 @@ START_TEST(test_hostile) {
 }
 END_TEST
 
+/* ---- another bound ---- */
+
+static uint32_t sheds[LINKS_MAX];
+
+static void on_shed(void *owner, uint32_t frontend, uint32_t count) {
+    (void)owner;
+    sheds[frontend] += count;
+}
+
+/* Idle places come back first; only what is in use then is closed. */
+START_TEST(test_shrink) {
+    open_places(10, 2);
+    memset(sheds, 0, sizeof sheds);
+    places.send_shed = on_shed;
+    uint32_t held[2] = {0};
+    for (uint32_t f = 0; f < 2; f++) {
+        while (held[f] < 4)
+            held[f] += (uint32_t)want(f);
+    }
+    places_resize(&places, 5, 0);
+    ck_assert_uint_eq(recalls[0] + recalls[1], 2);
+    ck_assert_uint_eq(sheds[0] + sheds[1], 0);
+    ck_assert_int_eq(places_back(&places, 0, 1, 0), ERR_OK);
+    ck_assert_uint_eq(sheds[0] + sheds[1], 0);
+    ck_assert_int_eq(places_back(&places, 1, 0, 0), ERR_OK);
+    uint32_t in_use = places.leased[0] + places.leased[1];
+    ck_assert_uint_eq(in_use - sheds[0] - sheds[1], 5);
+    for (uint32_t f = 0; f < 2; f++)
+        ck_assert_int_eq(places_back(&places, f, sheds[f], 0), ERR_OK);
+    ck_assert_uint_eq(places.owed, 0);
+    ck_assert_uint_eq(places.free + places.leased[0] + places.leased[1], 5);
+    places_resize(&places, 8, 0);
+    ck_assert_uint_eq(places.free + places.leased[0] + places.leased[1], 8);
+}
+END_TEST
+
+/* A frontend that does not answer the recall is not waited for. */
+START_TEST(test_shrink_in_silence) {
+    open_places(4, 2);
+    memset(sheds, 0, sizeof sheds);
+    places.send_shed = on_shed;
+    for (uint32_t f = 0; f < 2; f++) {
+        while (places.leased[f] < 2)
+            want(f);
+    }
+    places_resize(&places, 1, 0);
+    ck_assert_uint_ne(places_tick(&places, 0), 0);
+    places_tick(&places, PLACES_RECALL_MS);
+    ck_assert_uint_eq(sheds[0] + sheds[1], 3);
+    places_leave(&places, 0, 0); /* its death pays as well */
+    ck_assert_uint_eq(places.owed, 1);
+}
+END_TEST
+
 /* Random life: no place is lost or made, and nobody waits while a place is free. */
 START_TEST(test_random) {
     unsigned seed = (unsigned)_i + 1;
@@ -199,6 +253,8 @@ int main(void) {
     tcase_add_test(tcase, test_death);
     tcase_add_test(tcase, test_silence);
     tcase_add_test(tcase, test_hostile);
+    tcase_add_test(tcase, test_shrink);
+    tcase_add_test(tcase, test_shrink_in_silence);
     tcase_add_loop_test(tcase, test_random, 0, 5);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

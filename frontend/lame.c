@@ -1,0 +1,104 @@
+/* A lame duck, and connections that a smaller max_connections leaves no place for.
+ *
+ * A lame duck accepts nobody, tells its clients so that they go elsewhere, waits a while, and then closes them one by
+ * one, so that they do not all arrive elsewhere at once. Who may be closed is found in the timer heap: every open
+ * connection is there, with its PING.
+ */
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "frontend/frontend.h"
+#include "ipc/note.h"
+#include "nats/errors.h"
+
+static bool is_open(const struct client *c) {
+    return c->state < CLIENT_ENDING;
+}
+
+/* One that is open, beginning to look anywhere; null: none. */
+static struct client *pick(const struct frontend *f) {
+    uint32_t count = f->heap_count, from = count ? (uint32_t)(hash_pair(&f->hash, f->now_ns, count) % count) : 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct client *c = f->heap[(from + i) % count];
+        if (is_open(c))
+            return c;
+    }
+    return NULL;
+}
+
+/* ---- the lame duck ---- */
+
+static void close_listener(struct frontend *f) {
+    if (f->listener < 0)
+        return;
+    if (f->listener_armed)
+        epoll_ctl(f->epoll, EPOLL_CTL_DEL, f->listener, NULL);
+    close(f->listener);
+    f->listener = -1;
+    f->listener_armed = false;
+}
+
+void lame_begin(struct frontend *f, uint32_t grace_ms, uint32_t spread_ms, uint32_t interval_ms) {
+    if (f->lame)
+        return;
+    f->lame = true;
+    f->lame_spread_ms = spread_ms;
+    f->lame_interval_ms = interval_ms;
+    f->lame_due_ms = f->now_ms + grace_ms;
+    close_listener(f);
+    for (uint32_t n = 0; n < f->number_high; n++) {
+        struct client *c = f->by_number[n];
+        if (c && is_open(c) && c->protocol >= 1 && c->flags & CLIENT_PINGED)
+            accept_info(f, c);
+    }
+}
+
+/* The time until the next one, 50 to 100 % of what the number of clients asks for. */
+static uint64_t next_wait(const struct frontend *f) {
+    uint64_t wait = f->lame_pace_ms;
+    return wait / 2 + hash_pair(&f->hash, f->now_ns, wait) % (wait / 2 + 1);
+}
+
+void lame_run(struct frontend *f) {
+    if (f->client_count == 0) {
+        if (!f->lame_told)
+            f->lame_told = note_send(f->control.fd, NOTE_LAME_DONE, 0, 0) == ERR_OK;
+        f->lame_due_ms = 0;
+        return;
+    }
+    while (f->lame_due_ms != 0 && f->lame_due_ms <= f->now_ms) {
+        if (!f->lame_closing) {
+            f->lame_closing = true;
+            f->lame_pace_ms = f->lame_spread_ms / f->client_count;
+            if (f->lame_pace_ms > f->lame_interval_ms)
+                f->lame_pace_ms = f->lame_interval_ms;
+        }
+        struct client *c = pick(f);
+        f->lame_due_ms = c ? f->lame_due_ms + next_wait(f) : 0;
+        if (!c)
+            return; /* the rest is about to end */
+        client_finish(f, c, "Server Shutdown");
+        timer_update(f, c);
+    }
+}
+
+/* ---- fewer places ---- */
+
+void lame_shed(struct frontend *f, uint32_t count) {
+    uint32_t idle = f->places < count ? f->places : count;
+    if (idle && note_send(f->control.fd, NOTE_PLACES_BACK, idle, 0) == ERR_OK) {
+        f->places -= idle;
+        count -= idle;
+    }
+    f->shed += count;
+    for (uint32_t i = 0; i < count; i++) {
+        struct client *c = pick(f);
+        if (!c)
+            return;
+        client_log(c, 'E', NATS_ERR_MAX_CONNECTIONS);
+        client_error(f, c, NATS_ERR_MAX_CONNECTIONS, "Maximum Connections Exceeded");
+        c->write_due_ms = f->now_ms + LINGER_MS;
+        timer_update(f, c);
+    }
+}

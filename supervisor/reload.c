@@ -1,0 +1,279 @@
+/* Reload: the file is read anew and compared; then everybody is asked whether he can take the new settings; then all
+ * take them.
+ *
+ *   IDLE --HUP, the file is sound, every change may be made--> PREPARING --everybody says yes--> CORE --> EDGES -->
+ * IDLE
+ *                                                                  |
+ *                                                                  +--somebody says no, or nothing--> IDLE, as it was
+ *
+ * From CORE on the new settings are the server's: who starts then starts with them. Router and authd come before the
+ * edges, so that nobody gets more than the next one takes. Who does not apply what it said yes to is restarted.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "supervisor/files.h"
+#include "supervisor/notify.h"
+#include "supervisor/reader.h"
+#include "supervisor/supervisor.h"
+
+#ifdef BULKHEAD_SANITIZED
+enum { ANSWER_MS = 60000 };
+#else
+enum { ANSWER_MS = 3000 };
+#endif
+
+static void refuse(struct supervisor *s, const char *why) {
+    struct reloading *r = &s->reload;
+    if (r->has_sink)
+        sink_close(&r->sink, s->stderr_fd);
+    r->has_sink = false;
+    r->stage = RELOAD_IDLE;
+    log_error("Failed to reload server configuration: %s", why);
+    notify_ready();
+}
+
+/* One line out of several. */
+static void join_lines(char *text) {
+    size_t len = strlen(text);
+    while (len && text[len - 1] == '\n')
+        text[--len] = '\0';
+    for (char *c = text; *c; c++) {
+        if (*c == '\n')
+            *c = ';';
+    }
+}
+
+static bool takes_settings(const struct child *c) {
+    return c->pid && !c->blamed &&
+           (c->role->role == BULKHEAD__ROLE__ROLE_ROUTER || c->role->role == BULKHEAD__ROLE__ROLE_AUTHD ||
+            c->role->gifts & GIFT_LINK);
+}
+
+static bool anybody_awaited(const struct supervisor *s) {
+    for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
+        if (s->child[i].awaited && s->child[i].pid)
+            return true;
+    }
+    return false;
+}
+
+static void send_prepare(struct supervisor *s, struct child *c, const struct settings *settings) {
+    Bulkhead__Settings message;
+    settings_fill(&message, settings);
+    child_send(s, c, MESSAGE_PREPARE, &message.base, NULL, 0);
+}
+
+/* ---- the last stage ---- */
+
+static void finish(struct supervisor *s) {
+    struct reloading *r = &s->reload;
+    for (size_t i = 0; i < r->changes.count; i++)
+        log_info("%.*s", (int)r->changes.at[i].line.len, r->changes.at[i].line.at);
+    log_info("Reloaded server configuration");
+    r->stage = RELOAD_IDLE;
+    notify_ready();
+}
+
+static void send_commits(struct supervisor *s, bool edges) {
+    Bulkhead__Commit commit = BULKHEAD__COMMIT__INIT;
+    commit.generation = s->settings.generation;
+    for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
+        struct child *c = &s->child[i];
+        if (!takes_settings(c) || c->generation == s->settings.generation || edges != !!(c->role->gifts & GIFT_LINK))
+            continue;
+        if (c->prepared != s->settings.generation) /* it was started after everybody was asked */
+            send_prepare(s, c, &s->settings);
+        child_send(s, c, MESSAGE_COMMIT, &commit.base, NULL, 0);
+        c->awaited = true;
+    }
+    s->reload.until_ms = s->now_ms + ANSWER_MS;
+}
+
+/* What concerns the supervisor itself. */
+static void apply_own(struct supervisor *s, const struct options *old) {
+    const struct options *o = &s->config.options;
+    struct reloading *r = &s->reload;
+    log_set(o->debug, o->trace);
+    if (r->has_sink) {
+        sink_close(&s->sink, s->stderr_fd);
+        s->sink = r->sink;
+        s->sink_restart_ms = 0;
+        r->has_sink = false;
+    }
+    s->sink_limit = (uint64_t)o->log_size_limit;
+    logging_send_sink(s);
+    if (strcmp(old->pid_file, o->pid_file) != 0 && o->pid_file[0] && files_write_pid(o->pid_file) != 0)
+        log_error("Could not write pidfile: %s: %s", o->pid_file, strerror(errno));
+    if (strcmp(old->ports_file_dir, o->ports_file_dir) != 0) {
+        files_remove_ports(old->ports_file_dir, supervisor_name(s));
+        files_write_ports(o->ports_file_dir, supervisor_name(s), o->host, s->settings.bound_port);
+    }
+    if (old->max_connections != o->max_connections)
+        places_resize(&s->places, (uint32_t)o->max_connections, s->now_ms);
+}
+
+static void commit(struct supervisor *s) {
+    static struct options old;
+    struct reloading *r = &s->reload;
+    old = s->config.options;
+    s->config = r->next;
+    s->settings = r->settings;
+    r->stage = RELOAD_CORE;
+    apply_own(s, &old);
+    send_commits(s, false);
+    reload_go_on(s);
+}
+
+void reload_go_on(struct supervisor *s) {
+    struct reloading *r = &s->reload;
+    while (r->stage != RELOAD_IDLE && !anybody_awaited(s)) {
+        switch (r->stage) {
+        case RELOAD_PREPARING:
+            commit(s);
+            return;
+        case RELOAD_CORE:
+            r->stage = RELOAD_EDGES;
+            send_commits(s, true);
+            break;
+        case RELOAD_EDGES:
+            finish(s);
+            break;
+        case RELOAD_IDLE:
+            break;
+        }
+    }
+    if (r->stage == RELOAD_IDLE && r->again) {
+        r->again = false;
+        reload_begin(s);
+    }
+}
+
+/* ---- the first stages ---- */
+
+static bool sink_changes(const struct options *a, const struct options *b) {
+    return strcmp(a->log_file, b->log_file) != 0 || strcmp(a->remote_syslog, b->remote_syslog) != 0 ||
+           a->syslog != b->syslog;
+}
+
+static void ask_everybody(struct supervisor *s) {
+    struct reloading *r = &s->reload;
+    r->stage = RELOAD_PREPARING;
+    r->until_ms = s->now_ms + ANSWER_MS;
+    for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
+        struct child *c = &s->child[i];
+        c->awaited = takes_settings(c);
+        if (c->awaited)
+            send_prepare(s, c, &r->settings);
+    }
+    reload_go_on(s);
+}
+
+void reload_begin(struct supervisor *s) {
+    static struct reader_result result;
+    struct reloading *r = &s->reload;
+    if (s->stop || s->lame)
+        return;
+    if (r->stage != RELOAD_IDLE) {
+        r->again = true;
+        return;
+    }
+    if (!s->flags.config_path) {
+        refuse(s, "can only reload config when a file is provided using -c or --config");
+        return;
+    }
+    notify_reloading();
+    struct reading reading = {&s->spawner, s->argc, s->argv, s->reload_key, false};
+    reader_run(&reading, &result);
+    join_lines(result.message);
+    if (!result.valid) {
+        refuse(s, result.message);
+        return;
+    }
+    if (result.message[0])
+        log_warn("%s", result.message);
+    arena_free(&r->arena);
+    r->arena = (struct arena){0};
+    r->changes = (struct reload_changes){0};
+    struct text why = {.arena = &r->arena};
+    r->next = result.state;
+    if (reload_compare(&s->config, &r->next, &r->arena, &r->changes, &why) != ERR_OK) {
+        text_add_byte(&why, '\0');
+        refuse(s, why.at);
+        return;
+    }
+    char problem[OPTION_PATH_MAX + 256];
+    if (sink_changes(&s->config.options, &r->next.options)) {
+        if (sink_open(&r->sink, &r->next.options, s->stderr_fd, problem, sizeof problem) != ERR_OK) {
+            refuse(s, problem);
+            return;
+        }
+        r->has_sink = true;
+    }
+    r->settings = s->settings;
+    settings_fill_from(&r->settings, &r->next.options);
+    r->settings.generation++;
+    ask_everybody(s);
+}
+
+/* ---- answers ---- */
+
+static void on_refusal(struct supervisor *s, const struct child *c, uint64_t why) {
+    char text[256];
+    snprintf(text, sizeof text, "%s %u cannot take it: %s", c->role->name, child_link(c),
+             why == SETTINGS_RINGS_TOO_SMALL
+                 ? "max_payload or max_control_line is too large for the rings this server was started with"
+                 : "a value is out of bounds");
+    for (uint32_t i = 0; i < FAMILY_UIDS; i++)
+        s->child[i].awaited = false;
+    refuse(s, text);
+}
+
+bool reload_on_note(struct supervisor *s, struct child *c, const struct note *note) {
+    struct reloading *r = &s->reload;
+    bool prepared = note->type == NOTE_PREPARED, applied = note->type == NOTE_APPLIED;
+    if (!prepared && !applied)
+        return false;
+    if (note->number > r->settings.generation || !takes_settings(c)) {
+        child_blame(c, "answered what it was not asked");
+        return true;
+    }
+    if (prepared && note->number == r->settings.generation && note->value == SETTINGS_FINE)
+        c->prepared = note->number;
+    if (!c->awaited || note->number != r->settings.generation)
+        return true; /* of a reload that was given up */
+    if (prepared && note->value != SETTINGS_FINE) {
+        if (r->stage == RELOAD_PREPARING)
+            on_refusal(s, c, note->value);
+        else
+            child_blame(c, "cannot take the settings that hold now");
+    } else if (applied == (r->stage != RELOAD_PREPARING)) {
+        c->awaited = false;
+        if (applied)
+            c->generation = note->number;
+    }
+    reload_go_on(s);
+    return true;
+}
+
+uint64_t reload_tick(struct supervisor *s) {
+    struct reloading *r = &s->reload;
+    if (r->stage == RELOAD_IDLE)
+        return 0;
+    if (s->now_ms < r->until_ms)
+        return r->until_ms;
+    bool asked = r->stage == RELOAD_PREPARING;
+    for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
+        struct child *c = &s->child[i];
+        if (c->awaited && c->pid && !asked)
+            child_blame(c, "does not apply its new settings");
+        c->awaited = false;
+    }
+    if (asked)
+        refuse(s, "not every process answers");
+    reload_go_on(s);
+    return r->stage == RELOAD_IDLE ? 0 : r->until_ms;
+}

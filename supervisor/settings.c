@@ -1,0 +1,62 @@
+/* From the options of an administrator to the settings of the family. */
+#include "supervisor/supervisor.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static uint32_t to_ms(int64_t ns) {
+    int64_t ms = (ns + 999999) / 1000000;
+    return ms < 1 ? 1 : ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms;
+}
+
+static uint32_t to_limit(int64_t number) {
+    return number <= 0 ? 0 : number > UINT32_MAX ? UINT32_MAX : (uint32_t)number;
+}
+
+/* host, host:port, [v6]:port: what INFO tells instead of the own address. */
+static void take_advertise(struct settings *t, const char *text) {
+    const char *colon = strrchr(text, ':'), *bracket = strrchr(text, ']');
+    bool bare_v6 = colon && strchr(text, ':') != colon && !bracket;
+    size_t len = strlen(text);
+    long port = 0;
+    if (colon && !bare_v6 && (!bracket || colon > bracket)) {
+        for (const char *c = colon + 1; *c >= '0' && *c <= '9' && port < 100000; c++)
+            port = 10 * port + *c - '0';
+        len = (size_t)(colon - text);
+    }
+    if (bracket && text[0] == '[') {
+        text++;
+        len = (size_t)(bracket - text);
+    }
+    snprintf(t->host, sizeof t->host, "%.*s", (int)len, text);
+    if (port > 0 && port < 65536)
+        t->port = (uint16_t)port;
+}
+
+void settings_fill_from(struct settings *t, const struct options *o) {
+    struct settings own = *t;
+    *t = (struct settings){.bound_port = own.bound_port, .port = own.bound_port, .generation = own.generation};
+    memcpy(t->server_id, own.server_id, sizeof t->server_id);
+    snprintf(t->server_name, sizeof t->server_name, "%s", o->server_name[0] ? o->server_name : t->server_id);
+    snprintf(t->host, sizeof t->host, "%s", o->host);
+    if (o->client_advertise[0])
+        take_advertise(t, o->client_advertise);
+    t->debug = o->debug;
+    t->trace = o->trace;
+    t->no_headers = o->no_header_support;
+    t->max_traced_msg_len = to_limit(o->max_traced_msg_len);
+    t->max_payload = (uint32_t)o->max_payload;
+    t->max_control_line = (uint32_t)o->max_control_line;
+    t->max_pending = (uint64_t)o->max_pending;
+    t->max_subscriptions = to_limit(o->max_subscriptions);
+    t->max_sub_tokens = to_limit(o->max_sub_tokens);
+    t->ping_interval_ms = to_ms(o->ping_interval_ns);
+    t->ping_max = to_limit(o->ping_max);
+    t->write_deadline_ms = to_ms(o->write_deadline_ns);
+    t->auth_timeout_ms = to_ms(o->auth_timeout_ns);
+    t->source_wait_ms = to_ms(o->source_wait_ns);
+    t->source_share_ms = to_ms(o->source_share_ns);
+    t->edge_dead_ms = to_ms(o->edge_dead_ns);
+    t->replay_ms = to_ms(o->replay_ns);
+    t->spill_bytes = (uint64_t)o->spill_bytes;
+}

@@ -163,7 +163,7 @@ CHECK_STEPS = unit="tests/run-unit $(UNIT)" \
 	$(if $(SAN),,fuzz="tests/run-fuzz $(CHECK_FUZZ_SECONDS) $(FUZZ)")
 check: deps
 	@$(MAKE) --no-print-directory check-built
-check-built: $(if $(filter thread,$(SAN)),,$(BINS) $(TOOLS)) $(UNIT) $(if $(SAN),,$(FUZZ))
+check-built: $(MAN) $(if $(filter thread,$(SAN)),,$(BINS) $(TOOLS)) $(UNIT) $(if $(SAN),,$(FUZZ))
 	@BULKHEAD_BUILD=$(B) CC="$(CC)" TEST_SLOWNESS=$(if $(SAN),10,1) tests/run-steps $(CHECK_STEPS)
 
 # Each program of tests/soak ends as the other tests do; the system tests take their long forms with BULKHEAD_SOAK.

@@ -54,7 +54,7 @@ enum {
     DRAIN_BYTES = 64 * 1024,  /* egress bytes after which all dirty connections are written */
     GATE_BYTES = 4 << 20,
     DRAINS_BYTES = 64 * 1024, /* taken by a gated client: it drains */
-    WINDOW_UNITS = 128 * 1024, /* half of what one connection may have in the ingress ring; a record costs its bytes */
+    WINDOW_UNITS = 512 * 1024, /* half of what one connection may have in the ingress ring; a record costs its bytes */
     WINDOW_SHARED_UNITS = 32 * 1024, /* the same while other connections of this frontend send too */
     SHARED_MS = 50,            /* for so long after another one was read */
     SUB_UNITS = 512,           /* and a SUB or UNSUB so much more, because it costs the router more */

@@ -52,15 +52,17 @@ void links_close(struct link_memory *m) {
     }
 }
 
-/* Four records of the largest size, at least 2 MB. */
-static uint64_t ring_cap(uint32_t max_payload, uint32_t max_control_line) {
+/* Four records of the largest size, at least 2 MB, and what is asked for. */
+static uint64_t ring_cap(uint32_t max_payload, uint32_t max_control_line, uint64_t asked) {
     uint64_t needed = 4 * record_bytes_max(max_payload, max_control_line);
+    needed = needed > asked ? needed : asked;
     return memfd_round(needed > 2 << 20 ? needed : 2 << 20);
 }
 
-enum err links_make(struct link_memory *m, uint32_t max_payload, uint32_t max_control_line, uint64_t spill_bytes) {
+enum err links_make(struct link_memory *m, uint32_t max_payload, uint32_t max_control_line, uint64_t ring_bytes_least,
+                    uint64_t spill_bytes) {
     *m = none;
-    size_t ring_bytes = ring_data_bytes(ring_cap(max_payload, max_control_line));
+    size_t ring_bytes = ring_data_bytes(ring_cap(max_payload, max_control_line, ring_bytes_least));
     enum err e = piece_make(&m->ingress_data, "ingress", ring_bytes);
     if (e == ERR_OK)
         e = piece_make(&m->ingress_credit, "ingress credit", RING_PAGE);

@@ -32,8 +32,9 @@ struct link_memory {
     int bell_to_router[2], bell_to_edge[2];                       /* read end, write end */
 };
 
-/* Makes everything for messages of that size. ERR_SYSTEM: nothing is left over. */
-enum err links_make(struct link_memory *m, uint32_t max_payload, uint32_t max_control_line, uint64_t spill_bytes);
+/* Makes everything for messages of that size, with rings of ring_bytes at least. ERR_SYSTEM: nothing is left over. */
+enum err links_make(struct link_memory *m, uint32_t max_payload, uint32_t max_control_line, uint64_t ring_bytes,
+                    uint64_t spill_bytes);
 
 /* The descriptors in the order of ipc/control.proto; they stay links'. */
 void links_edge_fds(const struct link_memory *m, int fds[static LINK_EDGE_FDS]);

@@ -19,7 +19,7 @@ static struct link_memory memory;
 static int edge_fds[LINK_EDGE_FDS], router_fds[LINK_ROUTER_FDS];
 
 static void open_link(void) {
-    ck_assert_int_eq(links_make(&memory, 1 << 20, 4096, 8 << 20), ERR_OK);
+    ck_assert_int_eq(links_make(&memory, 1 << 20, 4096, 0, 8 << 20), ERR_OK);
     links_edge_fds(&memory, edge_fds);
     links_router_fds(&memory, router_fds);
 }
@@ -150,7 +150,7 @@ START_TEST(test_sizes) {
     ck_assert_int_eq(st.st_size, sizeof(struct soft_link));
     ck_assert_int_eq(st.st_mode & 0777, 0400);
     struct link_memory small;
-    ck_assert_int_eq(links_make(&small, 100, 4096, 0), ERR_OK);
+    ck_assert_int_eq(links_make(&small, 100, 4096, 0, 0), ERR_OK);
     ck_assert_int_eq(fstat(small.ingress_data.reader, &st), 0);
     ck_assert_int_eq(st.st_size, (2 << 20) + RING_PAGE);
     links_close(&small);
@@ -162,7 +162,7 @@ START_TEST(test_close) {
     int next = dup(0);
     close(next);
     for (int i = 0; i < 3; i++) {
-        ck_assert_int_eq(links_make(&m, 1 << 20, 4096, 1 << 20), ERR_OK);
+        ck_assert_int_eq(links_make(&m, 1 << 20, 4096, 0, 1 << 20), ERR_OK);
         if (i)
             ck_assert_int_eq(links_seal_edge(&m), ERR_OK);
         links_close(&m);

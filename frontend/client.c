@@ -156,7 +156,7 @@ void client_sync_events(struct frontend *f, struct client *c) {
 }
 
 bool client_paused(const struct client *c) {
-    return c->state == CLIENT_WAITING || (c->flags & (CLIENT_WANTS_PLACE | CLIENT_STALLED));
+    return c->flags & (CLIENT_WANTS_PLACE | CLIENT_STALLED);
 }
 
 void client_wake(struct frontend *f, struct client *c) {

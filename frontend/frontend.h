@@ -70,7 +70,6 @@ enum {
 
 enum client_state {
     CLIENT_OPEN,    /* INFO is out, nobody yet */
-    CLIENT_WAITING, /* its binding is on the way; the parser stands still */
     CLIENT_BOUND,
     CLIENT_ENDING,  /* no more input is parsed; ends when its fence has passed and its output is written */
     CLIENT_GONE,    /* the socket is closed; kept for a replay until CONN_FREE */
@@ -151,7 +150,6 @@ struct fsub {
     uint32_t max;       /* as UNSUB asked; 0: none */
     uint32_t conn_next, conn_prev, sid_next;
     uint16_t subject_len, queue_len, sid_len;
-    bool ended; /* an UNSUB that ends it at once was sent */
     char *text;    /* sid, subject, queue: one piece of the slab */
 };
 
@@ -160,7 +158,7 @@ struct journal {
     uint64_t end_pos;
     uint32_t id; /* slot or connection number */
     uint8_t type; /* enum record_type */
-    uint8_t old_flag; /* OPTIONS, GATE: what was before; UNSUB: ended before */
+    uint8_t old_flag; /* OPTIONS, GATE: what was before */
     uint32_t old_max; /* UNSUB */
 };
 

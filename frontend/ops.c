@@ -268,12 +268,11 @@ static bool put_unsub(struct frontend *f, struct client *c, uint32_t slot, uint3
     link_put(f, c, len);
     c->window_units += SUB_UNITS;
     struct fsub *s = sub_at(f, slot);
-    if (!link_journal(f, RECORD_UNSUB, slot, s->ended, s->max)) {
+    if (!link_journal(f, RECORD_UNSUB, slot, 0, s->max)) {
         end(f, c, NULL, "Out Of Memory");
         return true;
     }
     s->max = max;
-    s->ended |= max == 0;
     return true;
 }
 

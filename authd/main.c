@@ -149,7 +149,9 @@ static enum err open_edge(struct authd *a, const Bulkhead__Peer *peer, int fd) {
     if (e != ERR_OK)
         return e;
     Bulkhead__Policy policy = BULKHEAD__POLICY__INIT;
-    policy.auth_required = false;
+    policy.auth_required = policy.login = policy.nonce = false;
+    policy.anonymous = true;
+    policy.log_form = BULKHEAD__LOG_FORM__LOG_PLAIN;
     if (channel_send(&edge->channel, MESSAGE_POLICY, &policy.base, NULL, 0) == ERR_OK)
         poll_edge(a, peer->link);
     else

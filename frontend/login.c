@@ -18,7 +18,7 @@ enum { STATE_POLICY = 0, STATE_OPEN };
 static enum err on_policy(struct channel *c, void *owner, const void *message, const int *fds) {
     (void)fds;
     const Bulkhead__Policy *m = message;
-    if (m->auth_required)
+    if (m->login)
         log_die("authd asks for logins, which this frontend cannot carry yet");
     c->state = STATE_OPEN;
     login_refill(owner);

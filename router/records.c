@@ -59,6 +59,6 @@ enum step record_handle(struct router *r, struct link *l, const struct record *r
         admit_close(r, l, rec->conn, c);
         return STEP_DONE;
     default:
-        return STEP_BAD; /* REBIND without a change of permissions, replay records outside a replay */
+        return STEP_BAD; /* replay records outside a replay */
     }
 }

@@ -27,6 +27,8 @@ struct book_head {
 enum book_type {
     BOOK_ACCOUNT = 1, /* struct book_account */
     BOOK_FLOOR,       /* struct book_floor */
+    BOOK_RULES,       /* struct book_rules and its rules */
+    BOOK_PERMIT,      /* struct book_permit */
     BOOK_TYPE_END
 };
 
@@ -44,6 +46,44 @@ struct book_floor {
     uint32_t account;
     uint32_t principal;
     uint64_t serial;
+    uint32_t kick; /* enum record_kick: what the connections that it ends are told */
+    uint32_t pad;
+};
+
+/* A permission set. It never changes; its number is given once per life of the server, from 1 (0: all is allowed). */
+struct book_rules {
+    uint32_t number;
+    uint32_t responses_max; /* messages to each reply subject that was delivered; 0: no such right; BOOK_UNLIMITED */
+    uint64_t responses_ms;  /* for so long; 0: for ever */
+    uint32_t count;         /* rules that follow */
+    uint32_t bytes;         /* of them */
+};
+#define BOOK_UNLIMITED UINT32_MAX
+
+enum book_rule_kind {
+    BOOK_PUB_ALLOW = 1, /* there is none of these: everything is allowed; subject length 0: an empty list of allowed
+                         * subjects that allows nothing */
+    BOOK_PUB_DENY,
+    BOOK_SUB_ALLOW,
+    BOOK_SUB_DENY,
+};
+
+/* One rule; its subject and queue follow, without padding. */
+struct book_rule {
+    uint8_t kind; /* enum book_rule_kind */
+    uint8_t pad;
+    uint16_t subject_len;
+    uint16_t queue_len; /* of subscription rules: it concerns queue subscriptions with such a name (a pattern) alone */
+};
+enum { BOOK_RULES_BYTES_MAX = 1 << 20 };
+
+/* Bindings of that principal with a serial below this one have these permissions and this limit instead of their own. */
+struct book_permit {
+    uint32_t account;
+    uint32_t principal;
+    uint64_t serial;
+    uint32_t permissions; /* number of a set, 0: all is allowed */
+    uint32_t payload_max;
 };
 
 struct book {

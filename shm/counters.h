@@ -32,7 +32,14 @@
     X(SERIAL_HIGH, "highest binding serial given out")                                                                 \
     X(PEER_HIGH, "address of the connection being worked on, upper half")                                              \
     X(PEER_LOW, "the same, lower half")                                                                                \
-    X(LOG_DROPPED, "log lines that found no room")
+    X(LOG_DROPPED, "log lines that found no room")                                                                     \
+    X(LOGINS, "logins decided")                                                                                        \
+    X(LOGINS_REFUSED, "of them, refused")                                                                              \
+    X(DENIED, "records refused by a permission")                                                                       \
+    X(HANDSHAKES, "TLS handshakes that came to an end")                                                                \
+    X(HANDSHAKES_FAILED, "of them, failed")                                                                            \
+    X(SIGNATURES, "handshake signatures made")                                                                         \
+    X(SIGNATURES_REFUSED, "requests for a signature that no honest frontend makes")
 
 enum counter {
 #define X(name, text) COUNTER_##name,

@@ -9,7 +9,6 @@ struct shape {
 
 static const struct shape shapes[RECORD_TYPE_END] = {
     [RECORD_BIND] = {.direction = 1, .payload = true},
-    [RECORD_REBIND] = {.direction = 1, .payload = true},
     [RECORD_OPTIONS] = {.direction = 1},
     [RECORD_SUB] = {.direction = 1, .fixed = sizeof(struct record_sub), .subject = true, .reply = true},
     [RECORD_UNSUB] = {.direction = 1, .fixed = sizeof(struct record_unsub)},
@@ -21,7 +20,7 @@ static const struct shape shapes[RECORD_TYPE_END] = {
     [RECORD_DELIVER] = {.direction = 2, .targets = true, .subject = true, .reply = true, .payload = true},
     [RECORD_DELIVER_MORE] = {.direction = 2, .targets = true},
     [RECORD_OK] = {.direction = 2},
-    [RECORD_DENY] = {.direction = 2, .subject = true, .reply = true},
+    [RECORD_DENY] = {.direction = 2, .targets = true, .subject = true, .reply = true},
     [RECORD_KICK] = {.direction = 2},
     [RECORD_STALL] = {.direction = 2},
     [RECORD_RESUME] = {.direction = 2},

@@ -22,7 +22,6 @@
 enum record_type {
     /* edge to router */
     RECORD_BIND = 1, /* payload: a sealed binding (shm/binding.h). The first record of every connection */
-    RECORD_REBIND,   /* the same for a bound connection whose permissions changed */
     RECORD_OPTIONS,  /* aux: bits of enum record_options */
     RECORD_SUB,      /* fixed: struct record_sub; subject, reply = queue name */
     RECORD_UNSUB,    /* fixed: struct record_unsub */
@@ -36,7 +35,7 @@ enum record_type {
     RECORD_DELIVER = 32, /* targets, subject, reply, payload; aux: header block bytes */
     RECORD_DELIVER_MORE, /* targets; the message is that of the RECORD_DELIVER before it */
     RECORD_OK,           /* conn: answer to one record with RECORD_ANSWER */
-    RECORD_DENY,         /* conn; aux: enum record_deny; subject, reply = queue name */
+    RECORD_DENY,         /* conn; aux: enum record_deny; subject, reply = queue name; of DENY_REMOVED one target */
     RECORD_KICK,         /* conn; aux: enum record_kick. Nothing of that connection is handled any more but its CLOSE */
     RECORD_STALL,        /* conn: stop reading it for up to 100 ms */
     RECORD_RESUME,       /* conn: go on earlier */
@@ -76,6 +75,8 @@ enum record_deny {
     RECORD_DENY_TOKENS,      /* subject */
     RECORD_DENY_MAX_SUBS,    /* the connection's or account's subscriptions are used up */
     RECORD_DENY_SUBJECT,     /* not a valid subject to subscribe to */
+    RECORD_DENY_REMOVED,     /* subject, queue, target: changed permissions do not allow that subscription any more; its
+                              * SLOT_FREE follows */
     RECORD_DENY_END
 };
 
@@ -87,6 +88,8 @@ enum record_kick {
     RECORD_KICK_ACCOUNT_CONNS,
     RECORD_KICK_MEMORY,  /* no memory on its behalf */
     RECORD_KICK_POISON,  /* two routers died of its records */
+    RECORD_KICK_REFUSED, /* its user is gone, or has other credentials now */
+    RECORD_KICK_MOVED,   /* its user belongs to another account now: ended without a word */
     RECORD_KICK_END
 };
 

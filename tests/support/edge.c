@@ -129,7 +129,7 @@ void world_account(struct world *w, uint32_t number, uint32_t conns_max, uint32_
 }
 
 void world_floor(struct world *w, uint32_t account, uint32_t principal, uint64_t serial) {
-    struct book_floor f = {account, principal, serial};
+    struct book_floor f = {account, principal, serial, RECORD_KICK_REVOKED, 0};
     check(book_append(&w->book, BOOK_FLOOR, &f, sizeof f) == ERR_OK);
     if (w->router)
         accounts_read(w->router);

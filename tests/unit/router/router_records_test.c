@@ -90,7 +90,6 @@ static void bad_second_bind(void) {
     struct binding again = edge_binding(a, conn, 1);
     edge_bind(a, conn, &again);
 }
-static void bad_rebind(void) { raw(RECORD_REBIND, conn, 0, NULL, 0, NULL, NULL, sizeof(struct binding)); }
 static void bad_replay_begin(void) { raw(RECORD_REPLAY_BEGIN, 0, w.epoch, NULL, 0, NULL, NULL, 0); }
 static void bad_replay_end(void) { raw(RECORD_REPLAY_END, 0, w.epoch, NULL, 0, NULL, NULL, 0); }
 static void bad_no_subject(void) { raw(RECORD_PUB, conn, 0, NULL, 0, NULL, NULL, 3); }
@@ -151,7 +150,7 @@ static const struct {
     BAD(bad_pub_unknown), BAD(bad_pub_beyond), BAD(bad_bind_beyond), BAD(bad_sub_unknown), BAD(bad_sub_beyond),
     BAD(bad_unsub_beyond), BAD(bad_close_unknown), BAD(bad_options_unknown), BAD(bad_gate_unknown), BAD(bad_options_bits),
     BAD(bad_after_close), BAD(bad_second_close), BAD(bad_bind_after_close), BAD(bad_live_slot), BAD(bad_foreign_live_slot),
-    BAD(bad_foreign_unsub), BAD(bad_second_bind), BAD(bad_rebind), BAD(bad_replay_begin), BAD(bad_replay_end),
+    BAD(bad_foreign_unsub), BAD(bad_second_bind), BAD(bad_replay_begin), BAD(bad_replay_end),
     BAD(bad_no_subject), BAD(bad_payload_max), BAD(bad_header_len), BAD(bad_deliver), BAD(bad_slot_free), BAD(bad_type_zero),
     BAD(bad_type_unknown), BAD(bad_type_255), BAD(bad_close_payload), BAD(bad_unsub_subject), BAD(bad_unsub_short),
     BAD(bad_sub_short), BAD(bad_len_zero), BAD(bad_len_short), BAD(bad_len_long), BAD(bad_len_beyond), BAD(bad_len_huge),

@@ -100,8 +100,7 @@ static _Noreturn void leave(struct supervisor *s, int status, const char *prefix
 /* Has the command line and the file read. */
 static void read_config(struct supervisor *s, bool test) {
     static struct reader_result result;
-    struct reading reading = {&s->spawner, s->argc, s->argv, s->reload_key, test};
-    reader_run(&reading, &result);
+    parts_read(s, test, &s->parts, &result);
     if (test)
         leave(s, result.valid ? 0 : 1, "bulkhead: ", result.message);
     if (!result.valid)
@@ -109,6 +108,7 @@ static void read_config(struct supervisor *s, bool test) {
     if (result.message[0])
         dprintf(s->stderr_fd, "%s", result.message);
     s->config = result.state;
+    flags_wipe(&s->flags);
 }
 
 static void write_pid(const struct supervisor *s) {
@@ -402,7 +402,8 @@ int main(int argc, char **argv) {
     prctl(PR_SET_DUMPABLE, 0);
 #endif
     static struct supervisor s;
-    s.stderr_fd = s.spawner.null_fd = -1;
+    s.stderr_fd = s.spawner.null_fd = s.memory_fd = -1;
+    s.parts.secrets = s.reload.parts.secrets = SECRETS_NONE;
     s.argc = argc;
     s.argv = argv;
     enum flags_verdict verdict = flags_read(&s.flags, argc, argv);

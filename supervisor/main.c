@@ -148,6 +148,7 @@ static void open_listeners(struct supervisor *s) {
     for (uint32_t i = 0; i < s->edge_count; i++)
         s->edge[i].listener = fds[i];
     settings_fill_from(&s->settings, o); /* the port is known now */
+    settings_hold(s);
     listeners_address(address, sizeof address, o->host, s->settings.bound_port);
     log_info("Listening for client connections on %s", address);
 }

@@ -156,6 +156,39 @@ static void check_websocket(struct checker *c) {
         problem_at(c, NULL, "websocket requires TLS configuration");
 }
 
+/* ---- users of processes ---- */
+
+static void keep_id(struct checker *c, const struct value *entry, const char *key, char out[static OPTION_ID_MAX + 1]) {
+    const struct value *v = entry ? value_find(entry, view_text(key)) : NULL;
+    struct text t = {.arena = c->arena};
+    if (!v)
+        return;
+    if (v->type == VALUE_INT)
+        text_add_format(&t, "%d", v->number);
+    else
+        text_add(&t, v->text);
+    if (t.len > OPTION_ID_MAX) {
+        problem_at(c, v, "%s is longer than %d bytes", key, (int64_t)OPTION_ID_MAX);
+        return;
+    }
+    memcpy(out, t.at, t.len);
+    out[t.len] = '\0';
+}
+
+/* The tree stays with the reader; who starts the processes has struct options. */
+static void keep_process_ids(struct checker *c) {
+    const struct value *processes = config_find(c->config, "processes");
+    struct process_ids *ids = c->config->options.process;
+    for (size_t i = 0; i < option_count; i++) {
+        if (option_table[i].section != SECTION_PROCESSES)
+            continue;
+        const struct value *entry = processes ? value_find(processes, option_name(&option_table[i])) : NULL;
+        keep_id(c, entry, "user", ids->user);
+        keep_id(c, entry, "group", ids->group);
+        ids++;
+    }
+}
+
 /* ---- what this server can do ---- */
 
 static int64_t number_of(const struct option *row, const struct options *o) {
@@ -288,7 +321,8 @@ static void check_tls(struct checker *c) {
 enum err config_check_start(struct config *c) {
     static start_check *const checks[] = {check_lame_duck,    check_payload, check_operators,      check_leafnodes,
                                           check_no_auth_user, check_gateway, check_websocket,      check_system_account,
-                                          check_bounds,       check_built,   check_accounts_built, check_tls};
+                                          check_bounds,       check_built,   check_accounts_built, check_tls,
+                                          keep_process_ids};
     struct checker checker = {.config = c, .arena = &c->arena};
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
         checks[i](&checker);

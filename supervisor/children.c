@@ -192,8 +192,9 @@ enum err child_start(struct supervisor *s, struct child *c, int counters_fd) {
     poll_fd(s, c->pidfd, c, true, EPOLLIN, EPOLL_CTL_ADD);
     if (c->role->gifts & GIFT_KEY)
         send_key(s, c);
+    struct settings own = settings_for(s, c->role->role);
     Bulkhead__Settings settings;
-    settings_fill(&settings, &s->settings);
+    settings_fill(&settings, &own);
     child_send(s, c, MESSAGE_SETTINGS, &settings.base, &counters_fd, 1);
     if (c->role->role == BULKHEAD__ROLE__ROLE_LOGD)
         logging_send_sink(s);

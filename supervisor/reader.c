@@ -181,6 +181,11 @@ static bool is_sound(const struct reader_result *result) {
         if (row->size == sizeof(bool) && *place > 1)
             return false;
     }
+    for (int i = 0; i < OPTION_PROCESSES; i++) {
+        const struct process_ids *ids = &result->state.options.process[i];
+        if (!ends(ids->user, sizeof ids->user) || !ends(ids->group, sizeof ids->group))
+            return false;
+    }
     return ends(result->state.options.http_host, sizeof result->state.options.http_host);
 }
 

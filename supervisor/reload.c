@@ -127,6 +127,7 @@ static void commit(struct supervisor *s) {
     secrets_close(&s->parts.secrets);
     s->parts = r->parts;
     r->parts.secrets = SECRETS_NONE;
+    settings_hold(s);
     r->stage = RELOAD_CORE;
     apply_own(s, &old);
     send_commits(s, false);
@@ -245,8 +246,10 @@ bool reload_on_note(struct supervisor *s, struct child *c, const struct note *no
         child_blame(c, "answered what it was not asked");
         return true;
     }
-    if (prepared && note->number == r->settings.generation && note->value == SETTINGS_FINE)
+    if (prepared && note->number == r->settings.generation && note->value == SETTINGS_FINE) {
         c->prepared = note->number;
+        log_debug("%s %u (pid %d) can take the new settings", c->role->name, child_link(c), (int)c->pid);
+    }
     if (!c->awaited || note->number != r->settings.generation)
         return true; /* of a reload that was given up */
     if (prepared && note->value != SETTINGS_FINE) {

@@ -106,6 +106,7 @@ struct supervisor {
     int memory_fd;              /* the READER_MEMORY of the last reading; -1: none */
     uint32_t reading_count;
     struct settings settings;
+    uint32_t payload_most, control_line_most; /* largest limits since the start: rings may still hold such messages */
     struct binding_key *key; /* in locked memory */
     struct spawner spawner;
     struct child child[FAMILY_UIDS];
@@ -157,6 +158,13 @@ struct supervisor {
 
 /* The settings that follow from options; id, bound port and generation stay as they are. */
 void settings_fill_from(struct settings *t, const struct options *o);
+
+/* s->settings are the server's from now on. */
+void settings_hold(struct supervisor *s);
+
+/* What a child of that role starts with. A router's max_payload never shrinks: what was let in before must pass, and the
+ * frontends hold the limit. */
+struct settings settings_for(const struct supervisor *s, Bulkhead__Role role);
 
 /* ---- children.c ---- */
 

@@ -181,9 +181,9 @@ soak-built: $(BINS) $(TOOLS) $(SOAK) $(FUZZ)
 # The load generator is made of load*.c; every other file of tests/bench is a program of its own.
 BENCH_LOAD  := $(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/bench/load*.c))
 BENCH_ALONE := $(patsubst %.c,$(B)/%,$(filter-out tests/bench/load%,$(wildcard tests/bench/*.c)))
-$(B)/tests/bench/load: $(BENCH_LOAD)
+$(B)/tests/bench/load: $(BENCH_LOAD) $(B)/libnats.a $(B)/libbase.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -pthread
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell pkg-config --libs openssl libsodium) -pthread
 $(BENCH_ALONE): $(B)/%: $(B)/obj/%.o $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(LDLIBS)

@@ -63,7 +63,9 @@ static enum record_deny reserved(const struct message *m) {
 enum { WARY_OF_TARGETS = WARY_DEAD | WARY_FILTERS | WARY_RECHECKS };
 
 /* Its connection lives, and may get messages of that subject. */
-static bool target_may(struct router *r, struct message *m, const struct sub *s, struct view subject) {
+__attribute__((noinline)) static bool target_may(struct router *r, struct message *m, const struct sub *s, struct view subject) {
+    if (likely((r->wary & WARY_OF_TARGETS) == WARY_FILTERS && !(s->flags & SUB_FILTERED)))
+        return true;
     const struct link *l = &r->link[s->link];
     struct conn *c = &l->conn_chunk[s->conn / CHUNK][s->conn % CHUNK];
     if (l->state != LINK_LIVE || c->state != CONN_BOUND)
@@ -76,10 +78,10 @@ static bool target_may(struct router *r, struct message *m, const struct sub *s,
     return right == RIGHT_YES;
 }
 
-static bool target_takes(struct router *r, struct message *m, const struct sub *s) {
+static inline bool target_takes(struct router *r, struct message *m, const struct sub *s) {
     if (s->link == m->source->number && !(m->conn->options & RECORD_ECHO) && s->conn == m->rec->conn)
         return false;
-    if (likely((r->wary & WARY_OF_TARGETS) == 0) || ((r->wary & WARY_OF_TARGETS) == WARY_FILTERS && s->flags == 0))
+    if (likely(!(r->wary & WARY_OF_TARGETS)))
         return true;
     return target_may(r, m, s, m->subject);
 }
@@ -532,16 +534,12 @@ enum step publish(struct router *r, struct link *l, struct conn *c, const struct
     if (unlikely((look & NAME_DIRTY) || m.subject.len == 0 || rec->payload_len > r->settings.max_payload ||
                  (m.reply.len != 0 && (name_look(m.reply.at, m.reply.len) & NAME_DIRTY))))
         return STEP_BAD;
-    enum right right = RIGHT_YES;
     if (unlikely(c->limited)) {
-        right = rights_publish(r, l, c, rec, m.subject);
+        enum right right = rights_publish(r, l, c, rec, m.subject);
         if (right == RIGHT_LATER)
             return STEP_MORE;
         if (right == RIGHT_NO) /* what was begun under other permissions ends where it is */
             return l->resume.cursor == CURSOR_NONE ? refuse(r, &m, RECORD_DENY_PUBLISH) : STEP_DONE;
     }
-    enum step step = route(r, &m, look);
-    if (unlikely(right == RIGHT_SPENT) && (step == STEP_WAIT || step == STEP_MORE) && !l->fanout.active)
-        rights_refund(r, l, c, rec->conn, m.subject);
-    return step;
+    return route(r, &m, look);
 }

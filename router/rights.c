@@ -77,15 +77,8 @@ enum right rights_publish(struct router *r, struct link *l, const struct conn *c
     if (permissions_responses(c->set, &ns) == 0)
         return RIGHT_NO;
     struct replies_owner owner = owner_of(r, l, c, rec->conn);
-    uint32_t place = (uint32_t)(l->ingress.tail_pos >> 3);
-    if (unlikely(l->resume.cursor != CURSOR_NONE))
-        return replies_spent_by(&r->replies, &owner, subject, place) ? RIGHT_YES : RIGHT_NO;
-    return replies_spend(&r->replies, &owner, subject, place, r->now, r->commit_no + 1) ? RIGHT_SPENT : RIGHT_NO;
-}
-
-void rights_refund(struct router *r, struct link *l, const struct conn *c, uint32_t number, struct view subject) {
-    struct replies_owner owner = owner_of(r, l, c, number);
-    replies_refund(&r->replies, &owner, subject);
+    uint32_t place = (uint32_t)(l->ingress.tail_pos >> 3) | 1;
+    return replies_spend(&r->replies, &owner, subject, place, r->now, r->commit_no + 1) ? RIGHT_YES : RIGHT_NO;
 }
 
 void rights_delivered(struct router *r, struct sub *const *targets, uint32_t count, struct view reply) {

@@ -348,7 +348,6 @@ void interest_drop(struct router *r, struct link *l, struct conn *c, uint32_t in
 enum right {
     RIGHT_NO = 0,
     RIGHT_YES,
-    RIGHT_SPENT, /* yes, by a right to answer that has one message less now */
     RIGHT_LATER, /* the permissions are being compiled: STEP_MORE */
 };
 /* Gives a connection that is bound its permissions, and has what it subscribes to looked at again if it may have any of it.
@@ -361,10 +360,9 @@ void rights_end(struct router *r, struct conn *c); /* the connection is bound no
 static inline uint32_t rights_payload(uint32_t payload_max) {
     return payload_max ? payload_max : UINT32_MAX;
 }
-/* May a limited connection publish this? One that goes on in another router (a fan-out) has been asked before. */
+/* May a limited connection publish this? A right to answer is spent by it once, however often the same record is asked about. */
 enum right rights_publish(struct router *r, struct link *l, const struct conn *c, const struct record *rec,
                           struct view subject);
-void rights_refund(struct router *r, struct link *l, const struct conn *c, uint32_t number, struct view subject); /* RIGHT_SPENT */
 /* May it subscribe? *flags gets the subscription's. */
 enum right rights_subscribe(struct router *r, struct conn *c, struct view subject, struct view queue, uint16_t *flags);
 /* May a message of that subject go to s, which is filtered or whose connection is being rechecked? *message_no as

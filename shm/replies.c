@@ -89,23 +89,24 @@ static void change_begin(struct replies_entry *e, uint64_t turn) {
     order();
 }
 
-/* A place in the emptier bucket, or null. What this turn has emptied is not free yet: its death would bring it back. */
+/* A place in the emptier bucket, or null. The one that was left alone for longest: a message that was taken from a right may still
+ * wait for room. What this turn has used up is not free yet: its death would bring it back. */
 static struct replies_entry *find_free(const struct place *p, uint64_t now_ns, uint64_t turn) {
     struct replies_entry *best = NULL;
     uint32_t most = 0;
     for (int b = 0; b < 2; b++) {
-        struct replies_entry *first = NULL;
+        struct replies_entry *oldest = NULL;
         uint32_t count = 0;
         for (uint32_t i = 0; i < REPLIES_WAYS; i++) {
             struct replies_entry *e = &p->bucket[b][i];
             if (worth(&e->now, now_ns) || (e->turn == turn && worth(&e->was, now_ns)))
                 continue;
             count++;
-            first = first ? first : e;
+            oldest = oldest && oldest->turn <= e->turn ? oldest : e;
         }
         if (count > most) {
             most = count;
-            best = first;
+            best = oldest;
         }
     }
     return best;
@@ -157,6 +158,7 @@ void replies_give(struct replies *r, const struct replies_owner *owner, struct v
     struct replies_entry *e = find(&p);
     if (e) {
         change_begin(e, turn);
+        right.spent_at = e->now.spent_at;
         e->now = right;
         return;
     }
@@ -168,6 +170,8 @@ bool replies_spend(struct replies *r, const struct replies_owner *owner, struct 
                    uint64_t now_ns, uint64_t turn) {
     struct place p = place_of(r, owner, reply);
     struct replies_entry *e = find(&p);
+    if (e && e->now.until_ns != 0 && e->now.spent_at == place)
+        return true;
     if (!e || !worth(&e->now, now_ns))
         return false;
     change_begin(e, turn);
@@ -175,17 +179,4 @@ bool replies_spend(struct replies *r, const struct replies_owner *owner, struct 
     if (e->now.left != REPLIES_UNLIMITED)
         e->now.left--;
     return true;
-}
-
-void replies_refund(struct replies *r, const struct replies_owner *owner, struct view reply) {
-    struct place p = place_of(r, owner, reply);
-    struct replies_entry *e = find(&p);
-    if (e && e->now.left != REPLIES_UNLIMITED)
-        e->now.left++;
-}
-
-bool replies_spent_by(struct replies *r, const struct replies_owner *owner, struct view reply, uint32_t place) {
-    struct place p = place_of(r, owner, reply);
-    const struct replies_entry *e = find(&p);
-    return e && e->now.until_ns != 0 && e->now.spent_at == place;
 }

@@ -35,7 +35,7 @@ enum {
 struct replies_right {
     uint64_t until_ns; /* CLOCK_MONOTONIC; UINT64_MAX: for ever; 0: there is none */
     uint32_t left;     /* messages; REPLIES_UNLIMITED */
-    uint32_t spent_at; /* the place that was given with the last message that was taken from it */
+    uint32_t spent_at; /* the place of the last message that was taken from it; 0: none */
 };
 
 struct replies_entry {
@@ -74,15 +74,10 @@ struct replies_owner replies_owner(const struct replies *r, uint32_t link, uint6
 void replies_give(struct replies *r, const struct replies_owner *owner, struct view reply, struct replies_right right,
                   uint64_t now_ns, uint64_t turn);
 
-/* Takes one message from the right; false if there is none, or it is used up or too old. place says which message it
- * is, for replies_spent_by. */
-bool replies_spend(struct replies *r, const struct replies_owner *owner, struct view reply, uint32_t place,
-                   uint64_t now_ns, uint64_t turn);
-
-/* Gives it back: that message was not handled after all. In the same turn, with nothing given in between. */
-void replies_refund(struct replies *r, const struct replies_owner *owner, struct view reply);
-
-/* True if the last message that was taken from the right is the one of that place. */
-bool replies_spent_by(struct replies *r, const struct replies_owner *owner, struct view reply, uint32_t place);
+/* Takes one message from the right; false if there is none, or it is used up or too old. place names the message (0: none) among
+ * those of its owner: the last one that was taken is not taken again, so it may be asked for until it has been handled, also by
+ * another router. */
+bool replies_spend(struct replies *r, const struct replies_owner *owner, struct view reply, uint32_t place, uint64_t now_ns,
+                   uint64_t turn);
 
 #endif

@@ -21,6 +21,7 @@ import resource
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import tempfile
@@ -335,7 +336,7 @@ class Client:
         """Sends all of data. A connection that the server closed swallows it: what was received decides."""
         try:
             self.socket.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
             pass
 
     def send_bytewise(self, data):
@@ -350,10 +351,10 @@ class Client:
             pass  # the server has closed already
 
     def _receive(self):
-        """Receives some bytes; False at the end of the connection, also when that is a reset."""
+        """Receives some bytes; False at the end of the connection, also when that is a reset or a TLS alert."""
         try:
             data = self.socket.recv(1 << 18)
-        except ConnectionResetError:
+        except (ConnectionResetError, ssl.SSLError):
             return False
         except TimeoutError:
             raise AssertionError(f"nothing received for {DEADLINE:g} s, unread: {clip(self._unread)}") from None

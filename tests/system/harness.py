@@ -186,7 +186,7 @@ class Server:
 
     def wait_log_of(self, client, text):
         """Waits for a log line about this client that holds text."""
-        who = f"127.0.0.1:{client.port} - cid:"
+        who = f"{client.name} - cid:"
         wait_until(lambda: any(who in line and text in line for line in self._lines), f"{text!r} about {who} in:\n{self.log()}")
 
     def wait_log(self, text):
@@ -310,7 +310,7 @@ class Client:
         if source:
             self.socket.bind((source, 0))
         self.socket.connect(("127.0.0.1", server.port))
-        self.port = self.socket.getsockname()[1]
+        self.name = "%s:%d" % self.socket.getsockname()  # as log lines have it
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._unread = bytearray()
         self.send(first)

@@ -32,6 +32,7 @@ class IdentityCase(unittest.TestCase):
     config = None
     options = {}
     _numbers = itertools.count()
+    _sources = itertools.count()
 
     @classmethod
     def setUpClass(cls):
@@ -50,8 +51,12 @@ class IdentityCase(unittest.TestCase):
         return self.server
 
     def open(self, source=None, tls=None, **connect):
-        """A client that has sent its CONNECT, if any key is given, and has no answer yet."""
-        client = Client(self.server, source=source, tls=tls, **connect)
+        """A client that has sent its CONNECT, if any key is given, and has no answer yet.
+
+        Without a source it has an address of its own: whose logins fail again and again is made to wait.
+        """
+        number = next(self._sources)
+        client = Client(self.server, source=source or f"127.1.{number // 250}.{number % 250 + 1}", tls=tls, **connect)
         self.addCleanup(client.close)
         return client
 
@@ -71,7 +76,7 @@ class IdentityCase(unittest.TestCase):
     def expect_refused(self, client, log="authentication error"):
         """The violation and the end reach the client, and the log has a line of the error and one of the reason."""
         client.expect_answer(REFUSED)
-        self.server.wait_log_of(client, f"[ERR] 127.0.0.1:{client.port}")
+        self.server.wait_log_of(client, f"[ERR] {client.name}")
         self.server.wait_log_of(client, log + "\n")
         self.server.wait_log_of(client, "Client connection closed: Authentication Failure")
 

@@ -174,7 +174,7 @@ class NotTlsTest(TlsCase):
         for client in (silent, half):
             client.expect_eof()
             self.assertGreaterEqual(time.monotonic() - opened, 0.5)
-            self.server.wait_log_of(client, "[ERR] 127.0.0.1:%d" % client.port)
+            self.server.wait_log_of(client, f"[ERR] {client.name}")
             self.server.wait_log_of(client, FAILURE)
         steady.expect_silence()
 

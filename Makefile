@@ -116,6 +116,8 @@ SUPPORT_OBJ := $(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/support/*.c))
 .SECONDARY: $(GEN) $(TEST_GEN) $(TEST_OBJ) $(SUPPORT_OBJ)
 # Where a marker message kills the router: a fault of its own, without a hook in the product.
 $(B)/tests/unit/router/router_poison_test: LDFLAGS += -Wl,--wrap=sublist_match,--wrap=sublist_insert,--wrap=binding_open
+# It starts the executable.
+$(B)/tests/unit/authd/authd_test: | $(B)/bulkhead-authd
 # Where authd dies at every store.
 $(B)/tests/unit/authd/identity_test: LDFLAGS += -Wl,--wrap=book_append,--wrap=book_append_rules,--wrap=ledger_new_principal,--wrap=ledger_put
 $(B)/tests/unit/%: tests/unit/%.c $(LIBS) $(TEST_OBJ) $(SUPPORT_OBJ)

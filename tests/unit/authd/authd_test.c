@@ -627,7 +627,7 @@ END_TEST
 
 /* Each thread has the filter. */
 START_TEST(test_walls) {
-    char path[64], line[256];
+    char path[64], line[512];
     int threads = 0;
     start_all(part_users);
     snprintf(path, sizeof path, "/proc/%d/task", (int)f.pid);

@@ -25,9 +25,8 @@ void identity_close(struct identity *id);
 /* True if the book and the ledger have room for what identity_apply could write. */
 bool identity_has_room(const struct identity *id, const struct users *users);
 
-/* Gives the table its numbers, writes the changes. serial: the lowest that will be given from now on. payload_max and
- * subs_max are the server's own. ERR_LONG: no room. Can be repeated after any interruption. */
-enum err identity_apply(struct identity *id, struct users *users, uint64_t serial, uint32_t payload_max,
-                        uint32_t subs_max);
+/* Gives the table its numbers, writes the changes. serial: the lowest that will be given from now on. subs_max is the
+ * server's own. ERR_LONG: no room. Can be repeated after any interruption. */
+enum err identity_apply(struct identity *id, struct users *users, uint64_t serial, uint32_t subs_max);
 
 #endif

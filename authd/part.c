@@ -76,8 +76,7 @@ void part_commit(struct authd *a) {
         a->table++;
         users_free(old);
     }
-    enum err e = identity_apply(&a->identity, a->users, a->logins.serial + 1, a->settings.max_payload,
-                                a->settings.max_subscriptions);
+    enum err e = identity_apply(&a->identity, a->users, a->logins.serial + 1, a->settings.max_subscriptions);
     if (e != ERR_OK)
         log_die("The users of the configuration cannot be applied: %s", err_text(e));
     a->known_pos = a->identity.book.pos;

@@ -120,7 +120,7 @@ $(B)/tests/unit/router/router_poison_test: LDFLAGS += -Wl,--wrap=sublist_match,-
 # It starts the executable.
 $(B)/tests/unit/authd/authd_test: | $(B)/bulkhead-authd
 # Where authd dies at every store.
-$(B)/tests/unit/authd/identity_test: LDFLAGS += -Wl,--wrap=book_append,--wrap=book_append_rules,--wrap=ledger_new_principal,--wrap=ledger_put
+$(B)/tests/unit/authd/identity_test: LDFLAGS += -Wl,--wrap=book_append,--wrap=ledger_new_principal,--wrap=ledger_put
 $(B)/tests/unit/%: tests/unit/%.c $(LIBS) $(TEST_OBJ) $(SUPPORT_OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -fno-lto -o $@ $< $(TEST_OBJ) $(if $(findstring tests/unit/router/,$<),$(SUPPORT_OBJ)) -Wl,--start-group $(LIBS) -Wl,--end-group $(CHECK_LIBS) $(LDLIBS)

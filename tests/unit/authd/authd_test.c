@@ -427,7 +427,7 @@ START_TEST(test_no_auth) {
     ck_assert_uint_eq(r->binding.link, 0);
     ck_assert_uint_eq(r->binding.incarnation, 100);
     ck_assert_uint_eq(r->binding.permissions, 0);
-    ck_assert_uint_eq(r->payload_max, 4096);
+    ck_assert_uint_eq(r->payload_max, 0);
     ck_assert(log_in(e, "whoever", "x")->bound);
 }
 END_TEST
@@ -540,7 +540,7 @@ static uint32_t floors_of(uint32_t principal, uint32_t kick) {
     ck_assert_int_eq(book_open(&book, f.book_fd, false), ERR_OK);
     while (book_next(&book, &entry) == ERR_OK)
         count += entry.type == BOOK_FLOOR && entry.floor.principal == principal && entry.floor.kick == kick;
-    munmap(book.at, book.bytes);
+    book_close(&book);
     return count;
 }
 
@@ -576,11 +576,11 @@ START_TEST(test_reload) {
     ck_assert_uint_ne(reload("authorization {users: [{nkey: \"no key\"}]}", 3).value, 0);
     ck_assert(log_in(e, "b", "q")->bound);
     /* Settings alone. */
-    f.settings.max_payload = 1000;
+    f.settings.max_subscriptions = 9;
     ck_assert_uint_eq(reload(NULL, 4).value, 0);
     commit(4);
     ck_assert_int_eq(next_note().type, NOTE_APPLIED);
-    ck_assert_uint_eq(log_in(e, "b", "q")->payload_max, 1000);
+    ck_assert_uint_eq(log_in(e, "b", "q")->binding.subs_max, 9);
 }
 END_TEST
 

@@ -14,7 +14,7 @@
 #include "shm/memfd.h"
 #include "shm/record.h"
 
-enum { SERIAL = 1000, PAYLOAD = 4096, SUBS = 7 };
+enum { SERIAL = 1000, SUBS = 7 };
 
 /* ---- death: the process ends before or after the store that the countdown reaches ---- */
 
@@ -35,7 +35,6 @@ static void store_begins(void) {
         return result;                                                                                                 \
     }
 WRAP(enum err, book_append, (struct book * b, enum book_type t, const void *f, uint32_t l), (b, t, f, l))
-WRAP(enum err, book_append_rules, (struct book * b, const struct book_rules *r, const void *p), (b, r, p))
 WRAP(uint32_t, ledger_new_principal, (struct ledger * l), (l))
 WRAP(uint32_t, ledger_put, (struct ledger * l, const struct ledger_user *u, uint32_t replaced), (l, u, replaced))
 
@@ -69,7 +68,7 @@ static struct users *live(const char *text, uint64_t serial) {
     ck_assert_int_eq(identity_open(&id, book_fd, ledger_fd), ERR_OK);
     struct users *users = read_users(&id, text);
     ck_assert(identity_has_room(&id, users));
-    ck_assert_int_eq(identity_apply(&id, users, serial, PAYLOAD, SUBS), ERR_OK);
+    ck_assert_int_eq(identity_apply(&id, users, serial, SUBS), ERR_OK);
     ck_assert_uint_eq(id.ledger.live, users->count);
     identity_close(&id);
     return users;
@@ -78,8 +77,9 @@ static struct users *live(const char *text, uint64_t serial) {
 static uint64_t book_end(void) {
     struct book book;
     ck_assert_int_eq(book_open(&book, book_fd, true), ERR_OK);
-    munmap(book.at, book.bytes);
-    return book.pos;
+    uint64_t end = book.pos;
+    book_close(&book);
+    return end;
 }
 
 /* What the book says of a principal's bindings with serials below SERIAL: 0 nothing, 'R' refused, 'M' moved, 'P' other
@@ -99,7 +99,7 @@ static char fate_of(uint32_t account, uint32_t principal, struct book_permit *pe
             *permit = entry.permit;
         }
     }
-    munmap(book.at, book.bytes);
+    book_close(&book);
     return fate;
 }
 
@@ -241,7 +241,7 @@ START_TEST(test_numbers) {
     static const char text[] =
         "accounts {A: {users: [{user: \"a\", permissions: {publish: {deny: [\"x\"]}}}, {user: \"b\"}], "
         "limits: {max_payload: 99, max_subscriptions: 5, max_connections: 3}}, B: {users: [{user: "
-        "\"c\", permissions: {publish: {deny: [\"x\"]}}}], limits: {max_payload: 9999}}}";
+        "\"c\", permissions: {publish: {deny: [\"x\"]}}}], limits: {max_payload: 9999}}, C: {users: [{user: \"d\"}]}}";
     struct users *first = live(text, 1), *second = live(text, SERIAL);
     const struct user *a = find(first, "a"), *b = find(first, "b"), *c = find(first, "c");
     ck_assert_uint_eq(a->account_number, b->account_number);
@@ -250,7 +250,8 @@ START_TEST(test_numbers) {
     ck_assert_uint_eq(a->permissions, c->permissions);
     ck_assert_uint_eq(b->permissions, 0);
     ck_assert_uint_eq(a->payload_max, 99);
-    ck_assert_uint_eq(c->payload_max, PAYLOAD);
+    ck_assert_uint_eq(c->payload_max, 9999);
+    ck_assert_uint_eq(find(first, "d")->payload_max, 0);
     ck_assert_uint_eq(a->subs_max, 5);
     ck_assert_uint_eq(c->subs_max, SUBS);
     for (uint32_t i = 0; i < first->count; i++) {
@@ -279,7 +280,7 @@ START_TEST(test_limits) {
     ck_assert_uint_eq(entry.account.number, 2);
     ck_assert_uint_eq(entry.account.conns_max, 4);
     ck_assert_int_eq(book_next(&book, &entry), ERR_AGAIN);
-    munmap(book.at, book.bytes);
+    book_close(&book);
     drop_memory();
 }
 END_TEST

@@ -117,6 +117,10 @@ SUPPORT_OBJ := $(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/support/*.c))
 .SECONDARY: $(GEN) $(TEST_GEN) $(TEST_OBJ) $(SUPPORT_OBJ)
 # Where a marker message kills the router: a fault of its own, without a hook in the product.
 $(B)/tests/unit/router/router_poison_test: LDFLAGS += -Wl,--wrap=sublist_match,--wrap=sublist_insert,--wrap=binding_open
+# It starts the executable.
+$(B)/tests/unit/authd/authd_test: | $(B)/bulkhead-authd
+# Where authd dies at every store.
+$(B)/tests/unit/authd/identity_test: LDFLAGS += -Wl,--wrap=book_append,--wrap=ledger_new_principal,--wrap=ledger_put
 $(B)/tests/unit/%: tests/unit/%.c $(LIBS) $(TEST_OBJ) $(SUPPORT_OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -fno-lto -o $@ $< $(TEST_OBJ) $(if $(findstring tests/unit/router/,$<),$(SUPPORT_OBJ)) -Wl,--start-group $(LIBS) -Wl,--end-group $(CHECK_LIBS) $(LDLIBS)

@@ -246,6 +246,12 @@ static enum err on_commit(struct channel *c, void *owner, const void *message, c
     return note_send(c->fd, NOTE_APPLIED, a->settings.generation, 0);
 }
 
+static enum err on_auth_part(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)c, (void)owner, (void)message;
+    close(fds[0]);
+    return ERR_OK;
+}
+
 /* The last thing that needs more than the filter allows. */
 static enum err on_book(struct channel *c, void *owner, const void *message, const int *fds) {
     (void)message;
@@ -278,6 +284,7 @@ static enum err on_stop(struct channel *c, void *owner, const void *message, con
 static const struct channel_rule control_rules[] = {
     {MESSAGE_KEY, 0, IN(STATE_NEW), 128, &bulkhead__key__descriptor, on_key},
     {MESSAGE_SETTINGS, 1, IN(STATE_SETTINGS), 4096, &bulkhead__settings__descriptor, on_settings},
+    {MESSAGE_AUTH_PART, 1, IN(STATE_BOOK) | IN(STATE_SERVING), 64, &bulkhead__auth_part__descriptor, on_auth_part},
     {MESSAGE_BOOK, 1, IN(STATE_BOOK), 0, &bulkhead__book__descriptor, on_book},
     {MESSAGE_PREPARE, 0, IN(STATE_BOOK) | IN(STATE_SERVING), 4096, &bulkhead__settings__descriptor, on_prepare},
     {MESSAGE_COMMIT, 0, IN(STATE_BOOK) | IN(STATE_SERVING), 64, &bulkhead__commit__descriptor, on_commit},

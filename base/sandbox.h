@@ -11,8 +11,13 @@
 
 #include "base/err.h"
 
+/* A process that finds this in its environment leaves out the walls that it names, `seccomp`, `landlock`, or both
+ * joined by a comma. The environment of a daemon is written by the supervisor alone. */
+#define SANDBOX_WITHOUT "BULKHEAD_WITHOUT"
+
 /* Not dumpable (exec set it back), dies with its parent (set again here because the change of user cleared it), no new
- * privileges, umask 077. Ends the process if the parent has already gone. */
+ * privileges, umask 077. Ends the process if the parent has already gone. Takes SANDBOX_WITHOUT out of the environment.
+ */
 void sandbox_start(void);
 
 /* One allowed system call; up to three arguments may be pinned: (argument & mask) == value. */
@@ -31,10 +36,12 @@ struct sandbox_call {
 #define SANDBOX_ARG(i, m, v)          {.index = (i), .used = 1, .mask = (m), .value = (v)}
 #define SANDBOX_CALL_ARGS(name, ...)  {.number = SYS_##name, .arg = {__VA_ARGS__}}
 
-/* Installs a filter that allows these calls and what every process needs (read, write, close, exit_group, futex, memory:
- * mmap and mprotect never executable, brk, munmap, mremap, madvise DONTNEED and FREE only, clock reading, getrandom, signal
- * return, restart_syscall). A call that comes several times is allowed if one of its rows fits. Sanitizer builds install
- * nothing and say so at debug level. ERR_SYSTEM. */
+/* Makes the working directory the root folder if the process was given CAP_SYS_CHROOT for that (as an ambient
+ * capability; supervisor/walls.h), and gives up every capability; locks files, TCP and other processes away (Landlock)
+ * and installs a filter that allows these calls and what every process needs (read, write, close, exit_group, futex,
+ * memory: mmap and mprotect never executable, brk, munmap, mremap, madvise DONTNEED and FREE only, clock reading,
+ * getrandom, signal return, restart_syscall). A call that comes several times is allowed if one of its rows fits.
+ * Sanitizer builds install nothing and say so at debug level. ERR_SYSTEM. */
 enum err sandbox_enter(const struct sandbox_call *calls, uint32_t count);
 
 #endif

@@ -53,6 +53,19 @@ const char *option_dashes(struct view flag) {
     return flag.len > 2 && flag.at[0] >= 'a' ? "--" : "-"; /* -DVV and the like are short flags too */
 }
 
+const struct process_ids *options_process(const struct options *o, const char *name) {
+    const struct process_ids *ids = o->process;
+    for (size_t i = 0; i < option_count; i++) {
+        if (option_table[i].section != SECTION_PROCESSES)
+            continue;
+        check(ids < o->process + OPTION_PROCESSES);
+        if (strcmp(option_table[i].names, name) == 0)
+            return ids;
+        ids++;
+    }
+    return NULL;
+}
+
 void *option_place(const struct option *o, struct options *options) {
     return (char *)options + o->offset;
 }

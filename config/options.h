@@ -16,7 +16,12 @@
 
 #include "base/view.h"
 
-enum { OPTION_TEXT_MAX = 255, OPTION_PATH_MAX = 1023 };
+enum { OPTION_TEXT_MAX = 255, OPTION_PATH_MAX = 1023, OPTION_ID_MAX = 63, OPTION_PROCESSES = 10 };
+
+/* Who a process runs as; a name or the digits of a number, empty: not given. */
+struct process_ids {
+    char user[OPTION_ID_MAX + 1], group[OPTION_ID_MAX + 1];
+};
 
 /* Numbers are as nats-server counts them; times are nanoseconds. 0 and "" mean not set until the defaults are filled
  * in. */
@@ -57,6 +62,7 @@ struct options {
     /* Bulkhead's own */
     int64_t frontends; /* 0: by the number of cores */
     int64_t uid_base;
+    struct process_ids process[OPTION_PROCESSES]; /* in the order of SECTION_PROCESSES, see options_process */
     bool sandbox_off, seccomp_off, landlock_off, namespaces_off, user_ids_off;
     int64_t ring_bytes, spill_bytes; /* ring 0: by max_payload */
     int64_t source_wait_ns, source_share_ns, edge_dead_ns, replay_ns;
@@ -212,6 +218,9 @@ void options_clear(struct options *o);
 
 /* Sets to its default whatever is still 0 or empty, as nats-server does. */
 void options_fill(struct options *o);
+
+/* What `processes` says about one kind of process; NULL: it has no row there. */
+const struct process_ids *options_process(const struct options *o, const char *name);
 
 /* Where an option with a size lies. */
 void *option_place(const struct option *o, struct options *options);

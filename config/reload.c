@@ -77,12 +77,21 @@ static bool has_changed(const struct comparing *d, size_t i) {
     return text ? strcmp(a, b) != 0 : memcmp(a, b, row->size) != 0;
 }
 
+static bool is_row(const struct option *row, enum section section, const char *name) {
+    return row->section == section && row->names && view_equal(option_name(row), view_text(name));
+}
+
+/* struct options has what the administrator switches off. */
+static bool is_inverted(const struct option *row) {
+    return row->section == SECTION_SANDBOX || is_row(row, SECTION_TOP, "sandbox");
+}
+
 /* A scalar as it would be logged. */
 static void show(struct text *t, const struct option *row, const struct options *o) {
     const char *place = option_place_const(row, o);
     int64_t number;
     if (row->size == sizeof(bool)) {
-        text_add_format(t, "%s", *(const bool *)place ? "true" : "false");
+        text_add_format(t, "%s", *(const bool *)place != is_inverted(row) ? "true" : "false");
     } else if (row->size == sizeof(int64_t)) {
         memcpy(&number, place, sizeof number);
         text_add_format(t, shape_is_time(row->shape) ? "%D" : "%d", number);
@@ -109,10 +118,6 @@ static void refuse(struct comparing *d, const struct option *row, const char *fi
         show(d->why, row, &d->new->options);
     else
         text_add(d->why, VIEW("{...}"));
-}
-
-static bool is_row(const struct option *row, enum section section, const char *name) {
-    return row->section == section && row->names && view_equal(option_name(row), view_text(name));
 }
 
 /* Adds a line unless the one before says the same. */

@@ -184,7 +184,7 @@ enum err child_start(struct supervisor *s, struct child *c, int counters_fd) {
         c->restart_ms = s->now_ms + RETRY_MS;
         return ERR_SYSTEM;
     }
-    c->ready = c->blamed = c->awaited = false;
+    c->ready = c->blamed = c->awaited = c->told_tls = false;
     c->generation = c->prepared = s->settings.generation;
     c->started_ms = s->now_ms;
     c->polled = EPOLLIN;
@@ -192,8 +192,9 @@ enum err child_start(struct supervisor *s, struct child *c, int counters_fd) {
     poll_fd(s, c->pidfd, c, true, EPOLLIN, EPOLL_CTL_ADD);
     if (c->role->gifts & GIFT_KEY)
         send_key(s, c);
+    struct settings own = settings_for(s, c->role->role);
     Bulkhead__Settings settings;
-    settings_fill(&settings, &s->settings);
+    settings_fill(&settings, &own);
     child_send(s, c, MESSAGE_SETTINGS, &settings.base, &counters_fd, 1);
     if (c->role->role == BULKHEAD__ROLE__ROLE_LOGD)
         logging_send_sink(s);

@@ -89,7 +89,7 @@ void edges_start(struct supervisor *s, uint32_t link) {
         return;
     enum err e = renew_counters(edge);
     if (e == ERR_OK)
-        e = links_make(&edge->memory, s->settings.max_payload, s->settings.max_control_line,
+        e = links_make(&edge->memory, s->payload_most, s->control_line_most,
                        (uint64_t)s->config.options.ring_bytes, s->settings.spill_bytes);
     if (e != ERR_OK) {
         log_error("No memory for the link of frontend %u: %s; tried again in a second", link, strerror(errno));
@@ -103,6 +103,7 @@ void edges_start(struct supervisor *s, uint32_t link) {
     }
     edge->state = EDGE_MAPPING;
     edge->replay_owed = false;
+    parts_send(s, c, &s->parts, s->settings.generation);
     send_edge_link(s, link);
     places_join(&s->places, link);
 }

@@ -80,14 +80,26 @@ static void open_spawner(struct supervisor *s) {
         log_die("Cannot start: %s", why);
 }
 
-static void check_spawner(struct supervisor *s) {
+static bool names_users(const struct options *o) {
+    static const struct process_ids none[OPTION_PROCESSES];
+    return memcmp(o->process, none, sizeof none) != 0;
+}
+
+/* Users and walls of the children, and what is missing. */
+static void configure_spawner(struct supervisor *s) {
+    const struct options *o = &s->config.options;
     char why[512];
-    if (spawn_check_ids(&s->spawner, (uint32_t)s->config.options.uid_base, why, sizeof why) != ERR_OK)
+    if (spawn_configure(&s->spawner, o, s->edge_count, why, sizeof why) != ERR_OK)
         log_die("Cannot start: %s", why);
-    if (!s->spawner.root)
-        log_warn("Not started as root: all processes share user id %u and keep it, so the walls between them are "
-                 "system call filters and Landlock alone, and the limit of open files stays at %u",
-                 (unsigned)getuid(), s->spawner.files_max);
+    walls_say(&s->spawner.walls);
+    if (spawn_changes_users(&s->spawner)) {
+        ids_say(s->spawner.id, s->edge_count);
+        return;
+    }
+    log_warn("All processes share user id %u and keep it; the limit of open files is %u", (unsigned)getuid(),
+             s->spawner.files_max);
+    if (names_users(o))
+        log_warn("The users and groups under `processes` have no effect: no process changes its user");
 }
 
 /* Prints what the command line asks for, as it is, and ends. */
@@ -100,8 +112,7 @@ static _Noreturn void leave(struct supervisor *s, int status, const char *prefix
 /* Has the command line and the file read. */
 static void read_config(struct supervisor *s, bool test) {
     static struct reader_result result;
-    struct reading reading = {&s->spawner, s->argc, s->argv, s->reload_key, test};
-    reader_run(&reading, &result);
+    parts_read(s, test, &s->parts, &result);
     if (test)
         leave(s, result.valid ? 0 : 1, "bulkhead: ", result.message);
     if (!result.valid)
@@ -109,6 +120,7 @@ static void read_config(struct supervisor *s, bool test) {
     if (result.message[0])
         dprintf(s->stderr_fd, "%s", result.message);
     s->config = result.state;
+    flags_wipe(&s->flags);
 }
 
 static void write_pid(const struct supervisor *s) {
@@ -127,7 +139,8 @@ static void open_listeners(struct supervisor *s) {
     const struct options *o = &s->config.options;
     int fds[LINKS_MAX];
     char why[512], address[512];
-    enum err e = listeners_bind(fds, s->edge_count, o->host, (int32_t)o->port, &s->settings.bound_port, why, sizeof why);
+    enum err e =
+        listeners_bind(fds, s->edge_count, o->host, (int32_t)o->port, &s->settings.bound_port, why, sizeof why);
     if (e != ERR_OK) {
         listeners_address(address, sizeof address, o->host, (int32_t)o->port);
         log_die("Error listening on port: %s, \"%s\"", address, why);
@@ -135,6 +148,7 @@ static void open_listeners(struct supervisor *s) {
     for (uint32_t i = 0; i < s->edge_count; i++)
         s->edge[i].listener = fds[i];
     settings_fill_from(&s->settings, o); /* the port is known now */
+    settings_hold(s);
     listeners_address(address, sizeof address, o->host, s->settings.bound_port);
     log_info("Listening for client connections on %s", address);
 }
@@ -214,7 +228,8 @@ static void open_loop(struct supervisor *s) {
 void supervisor_announce(struct supervisor *s) {
     s->announced = true;
     log_info("Server is ready");
-    files_write_ports(s->config.options.ports_file_dir, supervisor_name(s), s->config.options.host, s->settings.bound_port);
+    files_write_ports(s->config.options.ports_file_dir, supervisor_name(s), s->config.options.host,
+                      s->settings.bound_port);
     notify_ready();
 }
 
@@ -402,7 +417,8 @@ int main(int argc, char **argv) {
     prctl(PR_SET_DUMPABLE, 0);
 #endif
     static struct supervisor s;
-    s.stderr_fd = s.spawner.null_fd = -1;
+    s.stderr_fd = s.spawner.null_fd = s.memory_fd = -1;
+    s.parts.secrets = s.reload.parts.secrets = SECRETS_NONE;
     s.argc = argc;
     s.argv = argv;
     enum flags_verdict verdict = flags_read(&s.flags, argc, argv);
@@ -425,7 +441,7 @@ int main(int argc, char **argv) {
     make_server_id(&s);
     settings_fill_from(&s.settings, &s.config.options);
     say_hello(&s);
-    check_spawner(&s);
+    configure_spawner(&s);
     write_pid(&s);
     open_listeners(&s);
     make_memory(&s);

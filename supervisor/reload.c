@@ -31,6 +31,7 @@ static void refuse(struct supervisor *s, const char *why) {
     if (r->has_sink)
         sink_close(&r->sink, s->stderr_fd);
     r->has_sink = false;
+    secrets_close(&r->parts.secrets);
     r->stage = RELOAD_IDLE;
     log_error("Failed to reload server configuration: %s", why);
     notify_ready();
@@ -61,8 +62,9 @@ static bool anybody_awaited(const struct supervisor *s) {
     return false;
 }
 
-static void send_prepare(struct supervisor *s, struct child *c, const struct settings *settings) {
+static void send_prepare(struct supervisor *s, struct child *c, const struct settings *settings, struct parts *parts) {
     Bulkhead__Settings message;
+    parts_send(s, c, parts, settings->generation);
     settings_fill(&message, settings);
     child_send(s, c, MESSAGE_PREPARE, &message.base, NULL, 0);
 }
@@ -86,7 +88,7 @@ static void send_commits(struct supervisor *s, bool edges) {
         if (!takes_settings(c) || c->generation == s->settings.generation || edges != !!(c->role->gifts & GIFT_LINK))
             continue;
         if (c->prepared != s->settings.generation) /* it was started after everybody was asked */
-            send_prepare(s, c, &s->settings);
+            send_prepare(s, c, &s->settings, &s->parts);
         child_send(s, c, MESSAGE_COMMIT, &commit.base, NULL, 0);
         c->awaited = true;
     }
@@ -122,6 +124,10 @@ static void commit(struct supervisor *s) {
     old = s->config.options;
     s->config = r->next;
     s->settings = r->settings;
+    secrets_close(&s->parts.secrets);
+    s->parts = r->parts;
+    r->parts.secrets = SECRETS_NONE;
+    settings_hold(s);
     r->stage = RELOAD_CORE;
     apply_own(s, &old);
     send_commits(s, false);
@@ -167,7 +173,7 @@ static void ask_everybody(struct supervisor *s) {
         struct child *c = &s->child[i];
         c->awaited = takes_settings(c);
         if (c->awaited)
-            send_prepare(s, c, &r->settings);
+            send_prepare(s, c, &r->settings, &r->parts);
     }
     reload_go_on(s);
 }
@@ -186,8 +192,7 @@ void reload_begin(struct supervisor *s) {
         return;
     }
     notify_reloading();
-    struct reading reading = {&s->spawner, s->argc, s->argv, s->reload_key, false};
-    reader_run(&reading, &result);
+    parts_read(s, false, &r->parts, &result);
     join_lines(result.message);
     if (!result.valid) {
         refuse(s, result.message);
@@ -241,8 +246,10 @@ bool reload_on_note(struct supervisor *s, struct child *c, const struct note *no
         child_blame(c, "answered what it was not asked");
         return true;
     }
-    if (prepared && note->number == r->settings.generation && note->value == SETTINGS_FINE)
+    if (prepared && note->number == r->settings.generation && note->value == SETTINGS_FINE) {
         c->prepared = note->number;
+        log_debug("%s %u (pid %d) can take the new settings", c->role->name, child_link(c), (int)c->pid);
+    }
     if (!c->awaited || note->number != r->settings.generation)
         return true; /* of a reload that was given up */
     if (prepared && note->value != SETTINGS_FINE) {

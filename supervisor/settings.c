@@ -60,3 +60,16 @@ void settings_fill_from(struct settings *t, const struct options *o) {
     t->replay_ms = to_ms(o->replay_ns);
     t->spill_bytes = (uint64_t)o->spill_bytes;
 }
+
+void settings_hold(struct supervisor *s) {
+    const struct settings *t = &s->settings;
+    s->payload_most = t->max_payload > s->payload_most ? t->max_payload : s->payload_most;
+    s->control_line_most = t->max_control_line > s->control_line_most ? t->max_control_line : s->control_line_most;
+}
+
+struct settings settings_for(const struct supervisor *s, Bulkhead__Role role) {
+    struct settings t = s->settings;
+    if (role == BULKHEAD__ROLE__ROLE_ROUTER)
+        t.max_payload = s->payload_most;
+    return t;
+}

@@ -2,9 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/close_range.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "config/reader.h"
 #include "ipc/settings.h"
 #include "shm/commit.h"
 
@@ -98,26 +97,8 @@ static uint32_t raise_files_limit(bool root) {
     return limit.rlim_max > FILES_WISH ? FILES_WISH : (uint32_t)limit.rlim_max;
 }
 
-static enum err check_uids(uint32_t uid_base, char *why, size_t cap) {
-    for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
-        const struct passwd *user = getpwuid(uid_base + i);
-        if (user && strncmp(user->pw_name, "bulkhead", 8) != 0) {
-            snprintf(why, cap, "user id %u belongs to \"%s\"; choose %d free ids with --uid_base", uid_base + i,
-                     user->pw_name, FAMILY_UIDS);
-            return ERR_SYSTEM;
-        }
-        const struct group *group = getgrgid(uid_base + i);
-        if (group && strncmp(group->gr_name, "bulkhead", 8) != 0) {
-            snprintf(why, cap, "group id %u belongs to \"%s\"; choose %d free ids with --uid_base", uid_base + i,
-                     group->gr_name, FAMILY_UIDS);
-            return ERR_SYSTEM;
-        }
-    }
-    return ERR_OK;
-}
-
 enum err spawn_open(struct spawner *sp, char *why, size_t cap) {
-    *sp = (struct spawner){.root = geteuid() == 0, .uid_base = SPAWN_UIDS};
+    *sp = (struct spawner){.root = geteuid() == 0};
     for (int role = 0; role < FAMILY_ROLE_END; role++)
         sp->executable_fd[role] = -1;
     sp->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -126,12 +107,18 @@ enum err spawn_open(struct spawner *sp, char *why, size_t cap) {
         return ERR_SYSTEM;
     }
     sp->files_max = raise_files_limit(sp->root);
+    ids_fill(sp->id, SPAWN_UIDS);
+    walls_open(&sp->walls, sp->id[0]);
     return open_executables(sp, why, cap);
 }
 
-enum err spawn_check_ids(struct spawner *sp, uint32_t uid_base, char *why, size_t cap) {
-    sp->uid_base = uid_base;
-    return sp->root ? check_uids(uid_base, why, cap) : ERR_OK;
+enum err spawn_configure(struct spawner *sp, const struct options *o, uint32_t frontends, char *why, size_t cap) {
+    walls_relax(&sp->walls, o);
+    return spawn_changes_users(sp) ? ids_resolve(sp->id, o, frontends, why, cap) : ERR_OK;
+}
+
+bool spawn_changes_users(const struct spawner *sp) {
+    return sp->walls.wanted & sp->walls.granted & WALL_USER_ID;
 }
 
 /* ---- in the child, between fork and exec ---- */
@@ -162,6 +149,8 @@ static void arrange_fds(const struct spawner *sp, int log_fd, int control_fd, in
 }
 
 static void limit_resources(const struct spawner *sp, const struct family_role *role) {
+    if (role->gifts & GIFT_BRIEF) /* what it writes is a part of the configuration, into memory of the supervisor's */
+        must(setrlimit(RLIMIT_FSIZE, &(struct rlimit){READER_PART_MAX, READER_PART_MAX}));
     struct rlimit files = {sp->files_max, sp->files_max};
     if (!(role->gifts & GIFT_FILES) && sp->files_max > FILES_OTHERS)
         files.rlim_cur = files.rlim_max = FILES_OTHERS;
@@ -172,15 +161,9 @@ static void limit_resources(const struct spawner *sp, const struct family_role *
 }
 
 static void drop_privileges(const struct spawner *sp, uint32_t number) {
-    if (sp->root) {
-        uid_t id = sp->uid_base + number;
-        for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
-            must(prctl(PR_CAPBSET_DROP, cap, 0, 0, 0));
-        must(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0));
-        must(setgroups(0, NULL));
-        must(setresgid(id, id, id));
-        must(setresuid(id, id, id));
-    }
+    const char *failed = walls_raise(&sp->walls, sp->id[number]);
+    if (failed)
+        child_fail(failed);
     must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 }
 
@@ -193,8 +176,8 @@ static void die_with_parent(const struct family_role *role, pid_t parent) {
         _exit(1);
 }
 
-/* Short turns on the processor, where the kernel takes the hint: who wants little at a time is let in sooner, so a message
- * does not wait behind a busy client's whole slice. Without it everything works as well, only later. */
+/* Short turns on the processor, where the kernel takes the hint: who wants little at a time is let in sooner, so a
+ * message does not wait behind a busy client's whole slice. Without it everything works as well, only later. */
 static void ask_for_short_slices(void) {
     struct {
         uint32_t size, policy;
@@ -216,9 +199,9 @@ static void reset_signals(void) {
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* Sanitizers take their options from the environment; nothing else does. */
-static char **child_environment(void) {
-    static char *environment[8];
+/* Empty, but for walls that are left out, and what sanitizers take from there. */
+static char **child_environment(const struct spawner *sp) {
+    static char *environment[9];
 #ifdef BULKHEAD_SANITIZED
     extern char **environ;
     static const char *const names[] = {
@@ -230,6 +213,9 @@ static char **child_environment(void) {
                 environment[count++] = *e;
         }
     }
+    environment[count] = walls_environment(&sp->walls);
+#else
+    environment[0] = walls_environment(&sp->walls);
 #endif
     return environment;
 }
@@ -242,12 +228,11 @@ static _Noreturn void become_child(const struct spawner *sp, const struct family
     ask_for_short_slices();
     setsid(); /* a terminal's interrupt is for the supervisor alone */
     umask(077);
-    arrange_fds(sp, log_fd, control_fd, sp->executable_fd[role->role]);
-    must(chdir("/"));
     limit_resources(sp, role);
     drop_privileges(sp, number);
+    arrange_fds(sp, log_fd, control_fd, sp->executable_fd[role->role]);
     die_with_parent(role, parent);
-    syscall(SYS_execveat, CONTROL_FD + 1, "", (char *[]){name, NULL}, child_environment(), AT_EMPTY_PATH);
+    syscall(SYS_execveat, CONTROL_FD + 1, "", (char *[]){name, NULL}, child_environment(sp), AT_EMPTY_PATH);
     child_fail("exec");
 }
 

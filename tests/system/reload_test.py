@@ -5,6 +5,7 @@ import signal
 import threading
 import unittest
 
+from family import counters, kill, live_router
 from harness import EOF, Client, Server, bulkhead_only, wait_until
 
 DONE = "Reloaded server configuration"
@@ -97,6 +98,35 @@ class ReloadTest(unittest.TestCase):
         self.assertNotIn("[DBG] 127.0.0.1", server.log())
         self.reload(server, "max_payload: 1536000\n")
         self.assertEqual(Client(server).info["max_payload"], 1536000)
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root sees the counters")
+    def test_a_new_router_passes_what_was_let_in_before(self):
+        """A message of the old max_payload lies in a ring when a router comes that has started under the new one."""
+        server = self.serve("max_payload: 400000\n", frontends=1, flags=("-D",))
+        reader, writer = self.connect(server), self.connect(server)
+        reader.send(b"SUB big 1\r\n")
+        reader.fence()
+        router = live_router(server)
+        frontend = server.child_pids()["frontend"][0]
+        kill(server, frontend, signal.SIGSTOP)  # so that the others have said yes before it does
+        server.write_config("max_payload: 1000\n")
+        server.signal(signal.SIGHUP)
+        server.wait_log(f"(pid {router}) can take the new settings")
+        kill(server, router, signal.SIGSTOP)
+        kill(server, frontend, signal.SIGCONT)
+        server.wait_log(f"frontend 0 (pid {frontend}) can take the new settings")
+        seen = counters(server)["IN_MSGS"]  # frontends come after the router, which says nothing: the old limit holds there
+        writer.send(b"PUB big 300000\r\n" + 300000 * b"x" + b"\r\n")
+        wait_until(lambda: counters(server)["IN_MSGS"] > seen, "the message in the ring")
+        spares = [pid for pid in server.child_pids()["router"] if pid != router]
+        kill(server, spares[0])
+        wait_until(lambda: len(set(server.child_pids().get("router", [])) - {router, spares[0]}) == 1, "a new spare router")
+        kill(server, router)
+        self.assertEqual(reader.receive_message()[2], 300000 * b"x")
+        server.wait_log(DONE)
+        writer.fence()
+        writer.send(b"PUB big 1001\r\n")
+        writer.expect_answer(b"-ERR 'Maximum Payload Violation'\r\n" + EOF)
 
     def test_flags_beat_the_file(self):
         server = self.serve("max_payload: 100\n", max_payload=50)

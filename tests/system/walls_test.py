@@ -5,15 +5,19 @@ maps alone. A descriptor or a map that is not in the table is a failure: whoever
 """
 
 import collections
+import glob
 import os
 import re
 import select
+import shutil
 import subprocess
+import tempfile
 import time
 import unittest
 
 from family import kill, live_router, read_proc, take_over_count, wait_family
-from harness import EXECUTABLE, SLOWNESS, Server, ServerCase, bulkhead_only, free_port, is_sanitized, wait_until
+from harness import (BUILD, DEADLINE, EXECUTABLE, SLOWNESS, Server, ServerCase, bulkhead_only, free_port, is_sanitized,
+                     wait_until)
 
 ROOT = os.geteuid() == 0
 FRONTENDS = 3
@@ -55,6 +59,7 @@ MAPS = {
     "frontend": EDGE_MAPS,
 }
 
+WALLS = ("seccomp", "landlock", "namespaces", "user_ids")
 UID_OFFSETS = {"logd": {0}, "router": {1, 2}, "spare": {1, 2}, "authd": {3}, "frontend": {16 + n for n in range(FRONTENDS)}}
 
 
@@ -72,6 +77,26 @@ def descriptors(pid):
             kind = "w pipe" if flags & os.O_ACCMODE == os.O_WRONLY else "r pipe"
         kinds[kind or target] += 1
     return kinds, sockets
+
+
+def status_of(pid):
+    return dict(re.findall(r"^(\w+):[ \t]*(.*)$", read_proc(pid, "status"), re.MULTILINE))
+
+
+def walls_of(pid):
+    """What one process has lost: {wall: True or False}. Root alone can see it all."""
+    status = status_of(pid)
+    without = re.findall(r"BULKHEAD_WITHOUT=([\w,]*)", read_proc(pid, "environ"))
+    own = {name: os.readlink(f"/proc/{pid}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}") for name in ("net", "ipc")}
+    empty = not os.listdir(f"/proc/{pid}/root") and os.readlink(f"/proc/{pid}/root").endswith(" (deleted)")
+    assert own["net"] == own["ipc"] == empty, (own, empty)
+    return {"seccomp": status["Seccomp"] == "2" and "seccomp" not in str(without), "landlock": "landlock" not in str(without),
+            "namespaces": empty, "user_ids": set(status["Uid"].split()) != {str(os.geteuid())}}
+
+
+def grants_namespaces():
+    """True if this user may make what the server's processes are to get."""
+    return subprocess.run(["unshare", "-n", "-i", "true"], stderr=subprocess.DEVNULL).returncode == 0
 
 
 def tcp_established(pid):
@@ -114,12 +139,9 @@ class WallsTest(ServerCase):
             with self.subTest(role, pid=pid):
                 check(role, pid)
 
-    def status(self, pid):
-        return dict(re.findall(r"^(\w+):[ \t]*(.*)$", read_proc(pid, "status"), re.MULTILINE))
-
     def test_status(self):
         def check(role, pid):
-            status = self.status(pid)
+            status = status_of(pid)
             self.assertEqual(status["NoNewPrivs"], "1")
             self.assertEqual(status["Seccomp"], "2")
             for name in ("CapInh", "CapPrm", "CapEff", "CapAmb") + (("CapBnd",) if ROOT else ()):
@@ -134,7 +156,7 @@ class WallsTest(ServerCase):
         seen = []
 
         def check(role, pid):
-            status = self.status(pid)
+            status = status_of(pid)
             uids, gids = status["Uid"].split(), status["Gid"].split()
             self.assertEqual(len(set(uids + gids)), 1, (uids, gids))
             self.assertIn(int(uids[0]) - 64100, UID_OFFSETS[role])
@@ -149,12 +171,26 @@ class WallsTest(ServerCase):
             self.assertEqual(read_proc(pid, "cmdline").rstrip("\0"), "bulkhead-" + role.replace("spare", "router"))
         self.check_each(check)
 
+    @unittest.skipUnless(ROOT and grants_namespaces(), "namespaces are not granted")
+    def test_all_walls(self):
+        """An empty root folder, and a network and an IPC namespace that no other process has."""
+        seen = []
+
+        def check(role, pid):
+            self.assertEqual(walls_of(pid), dict.fromkeys(WALLS, True))
+            seen.extend(os.readlink(f"/proc/{pid}/ns/{name}") for name in ("net", "ipc"))
+            routes = read_proc(pid, "net/dev").splitlines()[2:]
+            self.assertEqual([line.split(":")[0].strip() for line in routes], ["lo"])
+            self.assertEqual(os.readlink(f"/proc/{pid}/cwd"), os.readlink(f"/proc/{pid}/root"))
+        self.check_each(check)
+        self.assertEqual(len(seen), len(set(seen)), "a namespace is shared")
+
     @unittest.skipUnless(ROOT, "the owner of /proc/PID tells only for another user")
     def test_not_dumpable(self):
         """The files of a process that is not dumpable belong to root, not to its user."""
         def check(role, pid):
             self.assertEqual(os.stat(f"/proc/{pid}/maps").st_uid, 0)
-            self.assertNotEqual(self.status(pid)["Uid"].split()[0], "0")
+            self.assertNotEqual(status_of(pid)["Uid"].split()[0], "0")
         self.check_each(check)
 
     @unittest.skipUnless(ROOT, "they are not dumpable")
@@ -224,9 +260,159 @@ class WallsTest(ServerCase):
             client.send(b"PUB walls 1\r\nx\r\n")
             client.fence()
         self.clients[0].expect_exact((CONNECTIONS - 1) * b"MSG walls 1 1\r\nx\r\n")
-        for test in (self.test_status, self.test_user_ids, self.test_not_dumpable, self.test_descriptors, self.test_shared_memory):
+        for test in (self.test_status, self.test_user_ids, self.test_not_dumpable, self.test_descriptors,
+                     self.test_shared_memory) + ((self.test_all_walls,) if grants_namespaces() else ()):
             if ROOT or test == self.test_status:
                 test()
+
+
+@bulkhead_only("nats-server has no walls")
+@unittest.skipUnless(ROOT and grants_namespaces(), "the walls of root")
+@unittest.skipIf(is_sanitized(), "a sanitizer needs what the walls forbid")
+class RelaxationTest(unittest.TestCase):
+    """Each relaxation takes down its own wall alone, and says so."""
+
+    def serve(self, config, **options):
+        server = Server(config=config, frontends=2, **options)
+        self.addCleanup(server.stop)
+        return server
+
+    def check_walls(self, server, missing):
+        for role, pids in server.child_pids().items():
+            for pid in pids:
+                with self.subTest(role):
+                    self.assertEqual(walls_of(pid), {wall: wall not in missing for wall in WALLS})
+                    self.assertEqual({int(status_of(pid)[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}, {0})
+                    self.assertEqual(status_of(pid)["NoNewPrivs"], "1")
+        for wall in WALLS:
+            self.assertEqual(f"[WRN] The sandbox is relaxed: {wall} is off" in server.log(), wall in missing, wall)
+
+    def check_family_works(self, server):
+        """Also what is started later has the same walls, and traffic flows."""
+        wait_family(server, frontend=2)
+        seen = take_over_count(server)
+        kill(server, live_router(server))
+        wait_until(lambda: take_over_count(server) > seen, "a new router")
+        wait_family(server, frontend=2)
+        server.check()
+
+    def test_each(self):
+        for wall in WALLS:
+            with self.subTest(wall):
+                server = self.serve(f"sandbox {{ {wall}: off }}\n")
+                self.check_walls(server, {wall})
+                self.check_family_works(server)
+                self.check_walls(server, {wall})
+
+    def test_none_and_all(self):
+        for config, missing in (("sandbox: true\n", set()), ("sandbox: false\n", set(WALLS)), ("", set()),
+                                ("sandbox { seccomp: on, landlock: off, namespaces: off }\n", {"landlock", "namespaces"})):
+            with self.subTest(config):
+                self.check_walls(self.serve(config), missing)
+
+    def test_the_environment_of_the_server_relaxes_nothing(self):
+        os.environ["BULKHEAD_WITHOUT"] = "seccomp,landlock"
+        self.addCleanup(os.environ.pop, "BULKHEAD_WITHOUT")
+        self.check_walls(self.serve(""), set())
+
+    def test_users(self):
+        server = self.serve("processes { router { user: 70000 }, frontend { user: 71000, group: 72000 }, authd { user: nobody } }\n")
+        ids = {role: sorted((status_of(pid)["Uid"].split()[0], status_of(pid)["Gid"].split()[0]) for pid in pids)
+               for role, pids in server.child_pids().items()}
+        self.assertEqual(ids, {"logd": [("64100", "64100")], "router": [("70000", "70000"), ("70001", "70001")],
+                               "authd": [("65534", "65534")], "frontend": [("71000", "72000"), ("71001", "72000")]})
+        self.assertNotIn("share user id", server.log())
+        self.check_walls(server, set())
+        self.check_family_works(server)
+
+    def test_one_user_for_many(self):
+        server = self.serve("processes { frontend { user: nobody }, authd { user: 65534 } }\n")
+        server.wait_log("[WRN] All frontend processes share user id 65534: fewer walls stand between them")
+        server.wait_log("[WRN] authd and frontend share user id 65534: fewer walls stand between them")
+
+    def test_bad_users_are_an_error_of_the_start(self):
+        rows = [("router { user: no-such-user }", 'processes.router.user: unknown user "no-such-user"'),
+                ("router { group: no-such-group }", 'processes.router.group: unknown group "no-such-group"'),
+                ("frontend { user: root }", "processes.frontend: a process may not run as root")]
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "a.conf")
+            for text, said in rows:
+                with open(path, "w") as file:
+                    file.write(f"processes {{ {text} }}\n")
+                result = subprocess.run([EXECUTABLE, "-a", "127.0.0.1", "-p", "-1", "-c", path], capture_output=True, text=True,
+                                        timeout=DEADLINE)
+                self.assertEqual(result.returncode, 1)
+                self.assertIn(f"[FTL] Cannot start: {said}\n", result.stderr)
+
+
+@bulkhead_only("nats-server has no walls")
+@unittest.skipUnless(ROOT, "root can be another user")
+@unittest.skipIf(is_sanitized(), "a sanitizer needs what the walls forbid")
+class UnprivilegedTest(unittest.TestCase):
+    """Another user gets what the kernel grants, and the start says what is missing."""
+
+    UID = 65533
+
+    def start(self, *before):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        os.chmod(folder.name, 0o755)
+        for path in glob.glob(os.path.join(BUILD, "bulkhead*")):
+            shutil.copy(path, folder.name)
+            os.chmod(os.path.join(folder.name, os.path.basename(path)), 0o755)
+        os.chown(folder.name, self.UID, self.UID)
+        config = os.path.join(folder.name, "a.conf")
+        with open(config, "w") as file:
+            file.write("processes { router { user: nobody } }\n")
+        command = [*before, os.path.join(folder.name, "bulkhead"), "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", folder.name,
+                   "-c", config, "--frontends", "2"]
+        self.log_path = os.path.join(folder.name, "log")
+        with open(self.log_path, "wb") as log:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/")
+        self.addCleanup(process.wait)
+        self.addCleanup(process.terminate)
+        wait_until(lambda: "Server is ready" in self.log(), f"the server {before}")
+        return process
+
+    def log(self):
+        with open(self.log_path) as file:
+            return file.read()
+
+    def children(self, process):
+        return [int(pid) for pid in read_proc(process.pid, f"task/{process.pid}/children").split()]
+
+    def test_without_root(self):
+        process = self.start("setpriv", f"--reuid={self.UID}", f"--regid={self.UID}", "--clear-groups")
+        self.assertIn("Not granted here, so the walls between processes are lower: user ids of their own", self.log())
+        self.assertIn(f"All processes share user id {self.UID} and keep it", self.log())
+        self.assertIn("The users and groups under `processes` have no effect", self.log())
+        granted = "namespaces" not in self.log()
+        for pid in self.children(process):
+            self.assertEqual(set(status_of(pid)["Uid"].split()), {str(self.UID)})
+            self.assertEqual({int(status_of(pid)[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")}, {0})
+            self.assertEqual(walls_of(pid)["namespaces"], granted)
+            self.assertTrue(walls_of(pid)["seccomp"])
+        process.terminate()
+        self.assertEqual(process.wait(DEADLINE), 1)
+
+    @unittest.skipUnless(grants_namespaces(), "namespaces are not granted")
+    def test_with_fewer_rights(self):
+        """Root may not make namespaces itself: users of the children may, where user namespaces are granted."""
+        process = self.start("setpriv", "--bounding-set=-sys_admin")
+        granted = "namespaces" not in self.log()
+        for pid in self.children(process):
+            self.assertNotEqual(set(status_of(pid)["Uid"].split()), {"0"})
+            self.assertEqual(int(status_of(pid)["CapEff"], 16), 0)
+            self.assertEqual(walls_of(pid)["namespaces"], granted)
+
+    def test_without_any_right(self):
+        """As in a container that refuses it all: root without capabilities, and no user namespaces."""
+        process = self.start("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "sh", "-c",
+                             'ulimit -l 64; exec "$0" "$@"')
+        self.assertRegex(self.log(), "walls between processes are lower: user ids of their own")
+        for pid in self.children(process):
+            self.assertEqual(int(status_of(pid)["CapEff"], 16), 0)
+            self.assertTrue(walls_of(pid)["seccomp"])
 
 
 @bulkhead_only("its processes are a family")

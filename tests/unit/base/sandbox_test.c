@@ -4,6 +4,7 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -205,6 +206,87 @@ START_TEST(test_row) {
 }
 END_TEST
 
+/* ---- relaxations ---- */
+
+static bool do_open_freely(void) {
+    return open("/etc/passwd", O_RDONLY) >= 0;
+}
+static bool do_socket_freely(void) {
+    return socket(AF_INET, SOCK_STREAM, 0) >= 0;
+}
+
+static const struct {
+    const char *without;
+    bool (*try)(void);
+    enum expected expected;
+    int landlock;
+} relaxed_rows[] = {
+    {"landlock", do_open_freely, WORKS, 0},   {"landlock", do_socket_freely, KILLED, 0},
+    {"seccomp", do_socket_freely, WORKS, 0},  {"seccomp", do_open, WORKS, 1},
+    {"seccomp,landlock", do_socket_freely, WORKS, 0}, {"seccomp,landlock", do_open_freely, WORKS, 0},
+    {"", do_socket_freely, KILLED, 0},        {"", do_open, WORKS, 1},
+};
+
+START_TEST(test_relaxed) {
+    if (relaxed_rows[_i].landlock && !landlock_version(relaxed_rows[_i].landlock))
+        return;
+    setenv(SANDBOX_WITHOUT, relaxed_rows[_i].without, 1);
+    int status = run_locked_in(relaxed_rows[_i].try);
+    unsetenv(SANDBOX_WITHOUT);
+    bool fits = relaxed_rows[_i].expected == WORKS ? WIFEXITED(status) && WEXITSTATUS(status) == 0
+                                                   : WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS;
+    ck_assert_msg(fits, "row %d, without \"%s\": status 0x%x", _i, relaxed_rows[_i].without, status);
+}
+END_TEST
+
+/* ---- the empty root folder ---- */
+
+static uint64_t capabilities(void) {
+    struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct sets[2];
+    check(syscall(SYS_capget, &head, sets) == 0);
+    return sets[0].permitted | sets[0].effective | sets[0].inheritable | (uint64_t)sets[1].permitted << 32;
+}
+
+/* As the supervisor prepares it: in a folder without a name, with the one capability. */
+static bool prepare_folder(void) {
+    char path[] = "/tmp/sandbox-test-XXXXXX";
+    struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct sets[2];
+    if (!mkdtemp(path) || chdir(path) != 0 || rmdir(path) != 0 || syscall(SYS_capget, &head, sets) != 0)
+        return false;
+    sets[0].inheritable = 1u << CAP_SYS_CHROOT;
+    return syscall(SYS_capset, &head, sets) == 0 &&
+           prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_SYS_CHROOT, 0, 0) == 0;
+}
+
+static int look_around(void) {
+    if (sandbox_enter(allowed, sizeof allowed / sizeof *allowed) != ERR_OK)
+        return 2;
+    if (capabilities() != 0)
+        return 3;
+    if (open("/etc/passwd", O_RDONLY) >= 0 || errno != ENOENT || open("/..", O_PATH) < 0)
+        return 4;
+    if (open("/file", O_WRONLY | O_CREAT, 0600) >= 0 || mkdir("/folder", 0700) == 0)
+        return 5;
+    return chroot(".") == 0 ? 6 : 0;
+}
+
+START_TEST(test_folder) {
+    if (geteuid() != 0)
+        return; /* it has no right to give */
+    pid_t pid = fork();
+    if (pid == 0) {
+        setenv(SANDBOX_WITHOUT, "seccomp,landlock", 1); /* so that the folder alone answers */
+        sandbox_start();
+        _exit(prepare_folder() ? look_around() : 1);
+    }
+    int status;
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+}
+END_TEST
+
 static bool is_started(void) {
     int signal_number = 0;
     return prctl(PR_GET_DUMPABLE) == 0 && prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 &&
@@ -230,6 +312,8 @@ int main(void) {
     TCase *tcase = tcase_create("all");
 #ifndef BULKHEAD_SANITIZED
     tcase_add_loop_test(tcase, test_row, 0, sizeof rows / sizeof *rows);
+    tcase_add_loop_test(tcase, test_relaxed, 0, sizeof relaxed_rows / sizeof *relaxed_rows);
+    tcase_add_test(tcase, test_folder);
     tcase_add_test(tcase, test_start);
 #endif
     suite_add_tcase(suite, tcase);

@@ -193,7 +193,19 @@ START_TEST(what_a_start_refuses) {
         {"cluster { port: 6222 }", "t.conf:1:0: option \"cluster\" is not available in this server yet"},
         {"\njetstream: true", "t.conf:2:1: option \"jetstream\" is not available in this server yet"},
         {"mqtt { port: 1883 }", "t.conf:1:0: option \"mqtt\" is not available in this server yet"},
+        {"accounts { A { exports: [ {stream: a} ] } }",
+         "t.conf:1:15: option \"accounts.A.exports\" is not available in this server yet"},
+        {"accounts { A { exports: [] , jetstream: disabled, mappings {} } }", ""},
+        {"accounts { A { jetstream: enabled } }",
+         "t.conf:1:15: option \"accounts.A.jetstream\" is not available in this server yet"},
+        {"accounts { A { maps { a: b } } }",
+         "t.conf:1:15: option \"accounts.A.mappings\" is not available in this server yet"},
+        {"authorization { users: [ {user: a, password: b} ] }\nno_auth_user: a", ""},
+        {"tls { timeout: 3 }", "t.conf:1:0: TLS Server certificate must be present and valid"},
         {"auth_host { url: x }", "t.conf:1:0: option \"auth_host\" is not available in this server yet"},
+        {"processes { authd { user: a23456789b23456789c23456789d23456789e23456789f23456789g23456789h } }",
+         "t.conf:1:27: user is longer than 63 bytes"},
+        {"sandbox { user_ids: off, seccomp: off }", ""},
         {"cluster { name: x }", ""},
         {"jetstream: false", ""},
         {"prof_port: 6060", "t.conf:1:0: invalid use of field \"prof_port\": it has no effect in this server"},
@@ -215,6 +227,24 @@ START_TEST(what_a_start_refuses) {
 }
 END_TEST
 
+START_TEST(process_ids) {
+    ck_assert_int_eq(
+        test_read(&c, "processes { logd { user: a }, frontend { user: 70000, group: \"g\" }, httpd {group: 7} }"),
+        ERR_OK);
+    options_fill(&c.options);
+    ck_assert_int_eq(config_check_start(&c), ERR_OK);
+    const struct options *o = &c.options;
+    ck_assert_str_eq(options_process(o, "logd")->user, "a");
+    ck_assert_str_eq(options_process(o, "logd")->group, "");
+    ck_assert_str_eq(options_process(o, "frontend")->user, "70000");
+    ck_assert_str_eq(options_process(o, "frontend")->group, "g");
+    ck_assert_str_eq(options_process(o, "httpd")->group, "7");
+    ck_assert_str_eq(options_process(o, "router")->user, "");
+    ck_assert_ptr_null(options_process(o, "user"));
+    config_close(&c);
+}
+END_TEST
+
 static void add(TCase *tc) {
     tcase_add_test(tc, checked_tree);
     tcase_add_test(tc, scalars);
@@ -223,6 +253,7 @@ static void add(TCase *tc) {
     tcase_add_test(tc, parts_read_back_equal);
     tcase_add_test(tc, order_of_messages);
     tcase_add_test(tc, what_a_start_refuses);
+    tcase_add_test(tc, process_ids);
 }
 
 int main(void) {

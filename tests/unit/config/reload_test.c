@@ -102,7 +102,7 @@ START_TEST(refusals) {
          "config reload not supported for Gateway: old={...}, new={...}"},
         {"", "debug: true\nport: 5", "config reload not supported for Port: old=4222, new=5"},
         {"", "rings { spill: 1mb }", "config reload not supported for Rings: old=67108864, new=1048576"},
-        {"", "sandbox: false", "config reload not supported for Sandbox: old=false, new=true"},
+        {"", "sandbox: false", "config reload not supported for Sandbox: old=true, new=false"},
         {"", "frontends: 3", "config reload not supported for Frontends: old=0, new=3"},
         {"", "processes { authd { user: nats } }", "config reload not supported for Processes: old={...}, new={...}"}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

@@ -36,7 +36,7 @@ enum err logins_decide(struct logins *l, struct logins_edge *edge, uint32_t conn
         .issued_s = wall_s,
         .account = ACCOUNTS_GLOBAL,
         .principal = LOGINS_ONLY_PRINCIPAL,
-        .payload_max = l->payload_max,
+        .payload_max = UINT32_MAX, /* none beside the server's own */
         .subs_max = l->subs_max,
     };
     binding_seal(out, l->key);

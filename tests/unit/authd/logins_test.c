@@ -41,7 +41,7 @@ START_TEST(test_binding) {
     ck_assert_uint_eq(b.account, ACCOUNTS_GLOBAL);
     ck_assert_uint_eq(b.principal, LOGINS_ONLY_PRINCIPAL);
     ck_assert_uint_eq(b.permissions, 0);
-    ck_assert_uint_eq(b.payload_max, 4096);
+    ck_assert_uint_eq(b.payload_max, UINT32_MAX);
     ck_assert_uint_eq(b.subs_max, 10);
     ck_assert_uint_eq(counter_get(&counters, COUNTER_BINDINGS), 1);
 }

@@ -204,7 +204,7 @@ START_TEST(what_a_start_refuses) {
         {"tls { timeout: 3 }", "t.conf:1:0: TLS Server certificate must be present and valid"},
         {"auth_host { url: x }", "t.conf:1:0: option \"auth_host\" is not available in this server yet"},
         {"processes { authd { user: a23456789b23456789c23456789d23456789e23456789f23456789g23456789h } }",
-         "t.conf:1:27: user is longer than 63 bytes"},
+         "t.conf:1:20: user is longer than 63 bytes"},
         {"sandbox { user_ids: off, seccomp: off }", ""},
         {"cluster { name: x }", ""},
         {"jetstream: false", ""},

@@ -22,7 +22,7 @@ FUZZ_SECONDS ?= 600
 CHECK_FUZZ_SECONDS ?= 5
 
 VERSION := 0.1.0
-PKGS    := libsodium jansson libprotobuf-c libseccomp libcrypto
+PKGS    := libsodium jansson libprotobuf-c libseccomp libcrypto libcrypt
 libexecdir = $(prefix)/libexec/bulkhead
 mandir     = $(prefix)/share/man
 unitdir    = $(prefix)/lib/systemd/system

@@ -1,12 +1,13 @@
 /* shm/book.h: the account book.
  *
- * An append-only memory that authd writes and the router reads; the supervisor keeps it over the death of either. It holds
- * what an account may do and which logins are still valid, and no credential. So a new router needs no living authd.
+ * An append-only memory that authd writes and the router reads; the supervisor keeps it over the death of either. It
+ * holds what an account may do and which logins are still valid, and no credential. So a new router needs no living
+ * authd.
  *
  *   | struct book_head | entry | entry | …            entry: | len | type | check | fields |
  *
- * An entry is complete before written_pos passes it. Each carries a checksum over its bytes; a reader stops at the first one
- * that does not fit.
+ * An entry is complete before written_pos passes it. Each carries a checksum over its bytes; a reader stops at the
+ * first one that does not fit.
  */
 #ifndef SHM_BOOK_H
 #define SHM_BOOK_H
@@ -77,7 +78,8 @@ struct book_rule {
 };
 enum { BOOK_RULES_BYTES_MAX = 1 << 20 };
 
-/* Bindings of that principal with a serial below this one have these permissions and this limit instead of their own. */
+/* Bindings of that principal with a serial below this one have these permissions and this limit instead of their own.
+ */
 struct book_permit {
     uint32_t account;
     uint32_t principal;
@@ -98,13 +100,19 @@ enum err book_open(struct book *book, int fd, bool writer);
 /* Appends one entry of len bytes of fields and makes it visible. ERR_LONG: the book is full. */
 enum err book_append(struct book *book, enum book_type type, const void *fields, uint32_t len);
 
+/* The same for a permission set and its rules, rules->bytes of them. */
+enum err book_append_rules(struct book *book, const struct book_rules *rules, const void *bytes);
+
 struct book_entry {
     enum book_type type;
     uint32_t len;
     union {
         struct book_account account;
         struct book_floor floor;
+        struct book_rules rules;
+        struct book_permit permit;
     };
+    const uint8_t *rule_bytes; /* of BOOK_RULES, rules.bytes of them; in the book itself, as long as it is mapped */
 };
 
 /* Copies the next entry. ERR_AGAIN: none yet. ERR_FORGED: the book is damaged here; nothing beyond can be read. */

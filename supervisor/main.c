@@ -24,6 +24,7 @@
 #include "shm/book.h"
 #include "shm/commit.h"
 #include "shm/counters.h"
+#include "shm/ledger.h"
 #include "shm/memfd.h"
 #include "supervisor/files.h"
 #include "supervisor/notify.h"
@@ -157,7 +158,8 @@ static void open_listeners(struct supervisor *s) {
 static void make_memory(struct supervisor *s) {
     bool made = memfd_make(&s->commit_fd, "commit", sizeof(struct commit_page), 1) == ERR_OK &&
                 memfd_make(&s->book_fd, "book", BOOK_BYTES, 0) == ERR_OK &&
-                memfd_reader(&s->book_reader_fd, s->book_fd) == ERR_OK;
+                memfd_reader(&s->book_reader_fd, s->book_fd) == ERR_OK &&
+                memfd_make(&s->ledger_fd, "ledger", LEDGER_BYTES, 0) == ERR_OK;
     for (int role = 0; role < FAMILY_ROLE_END && made; role++) {
         const struct family_role *row = family_role((Bulkhead__Role)role);
         if (row && !(row->gifts & GIFT_LINK))

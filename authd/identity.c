@@ -97,7 +97,7 @@ static enum err learn_account(struct identity *id, const struct book_account *ac
 
 static enum err learn_rules(struct identity *id, const struct book_entry *entry) {
     uint8_t key[RULES_HASH_BYTES];
-    rules_hash(key, &entry->rules, entry->rule_bytes);
+    rules_hash(key, &entry->rules, entry->rule);
     struct identity_entry *place = index_place(id->sets, key);
     if (place)
         index_fill(id->sets, place, key, entry->rules.number);
@@ -119,7 +119,7 @@ static enum err learn_book(struct identity *id, int fd) {
             break;
         }
     }
-    munmap(book.at, book.bytes);
+    book_close(&book);
     return e == ERR_AGAIN ? ERR_OK : e;
 }
 
@@ -137,7 +137,7 @@ enum err identity_open(struct identity *id, int book_fd, int ledger_fd) {
 
 void identity_close(struct identity *id) {
     if (id->book.at)
-        munmap(id->book.at, id->book.bytes);
+        book_close(&id->book);
     if (id->ledger.memory)
         ledger_close(&id->ledger);
     index_free(id->accounts);
@@ -180,6 +180,18 @@ static enum err apply_account(struct identity *id, struct user_account *account)
     return ERR_OK;
 }
 
+static enum err append_rules(struct book *book, const struct rules *rules) {
+    uint32_t len = (uint32_t)sizeof rules->head + rules->head.bytes;
+    uint8_t *fields = malloc(len);
+    if (!fields)
+        return ERR_NOMEM;
+    memcpy(fields, &rules->head, sizeof rules->head);
+    memcpy(fields + sizeof rules->head, rules->bytes, rules->head.bytes);
+    enum err e = book_append(book, BOOK_RULES, fields, len);
+    free(fields);
+    return e;
+}
+
 static enum err apply_rules(struct identity *id, struct rules *rules) {
     struct identity_entry *place = index_place(id->sets, rules->hash);
     if (!place)
@@ -187,7 +199,7 @@ static enum err apply_rules(struct identity *id, struct rules *rules) {
     rules->head.number = place->number ? place->number : id->sets->high + 1;
     if (place->number)
         return ERR_OK;
-    enum err e = book_append_rules(&id->book, &rules->head, rules->bytes);
+    enum err e = append_rules(&id->book, rules);
     if (e == ERR_OK)
         index_fill(id->sets, place, rules->hash, rules->head.number);
     return e;
@@ -337,7 +349,7 @@ static void number_user(const struct users *users, struct user *user, uint32_t s
     const struct user_account *account = &users->accounts[user->account];
     user->account_number = account->number;
     user->permissions = user->rules == USERS_ALL ? 0 : users->rules[user->rules].head.number;
-    user->payload_max = account->payload_max ? account->payload_max : UINT32_MAX;
+    user->payload_max = account->payload_max;
     user->subs_max = lower(subs_max, account->subs_max);
 }
 

@@ -79,7 +79,7 @@ static void trace(const struct frontend *f, const struct client *c, const struct
 static size_t run(struct frontend *f, struct client *c, const char *at, size_t len) {
     size_t used = 0;
     struct parse_limits limits = f->limits;
-    if (unlikely(c->binding.payload_max < limits.payload) && c->state == CLIENT_BOUND)
+    if (unlikely(c->binding.payload_max != 0 && c->binding.payload_max < limits.payload))
         limits.payload = c->binding.payload_max;
     c->in_need = 0;
     c->flags &= ~(uint32_t)CLIENT_HELD;

@@ -26,6 +26,7 @@
 #include "shm/counters.h"
 #include "shm/ledger.h"
 #include "shm/memfd.h"
+#include "shm/replies.h"
 #include "supervisor/files.h"
 #include "supervisor/notify.h"
 #include "supervisor/reader.h"
@@ -159,7 +160,8 @@ static void make_memory(struct supervisor *s) {
     bool made = memfd_make(&s->commit_fd, "commit", sizeof(struct commit_page), 1) == ERR_OK &&
                 memfd_make(&s->book_fd, "book", BOOK_BYTES, 0) == ERR_OK &&
                 memfd_reader(&s->book_reader_fd, s->book_fd) == ERR_OK &&
-                memfd_make(&s->ledger_fd, "ledger", LEDGER_BYTES, 0) == ERR_OK;
+                memfd_make(&s->ledger_fd, "ledger", LEDGER_BYTES, 0) == ERR_OK &&
+                memfd_make(&s->replies_fd, "open replies", sizeof(struct replies_table), 0) == ERR_OK;
     for (int role = 0; role < FAMILY_ROLE_END && made; role++) {
         const struct family_role *row = family_role((Bulkhead__Role)role);
         if (row && !(row->gifts & GIFT_LINK))

@@ -130,7 +130,7 @@ struct supervisor {
     int32_t died_signal;
     uint64_t router_died_ms;
     struct restarts router_restarts;
-    int commit_fd, book_fd, book_reader_fd;
+    int commit_fd, book_fd, book_reader_fd, replies_fd;
     int ledger_fd; /* authd's own, never mapped here */
     int counters_fd[FAMILY_ROLE_END]; /* of roles that are no edges */
 

@@ -112,7 +112,8 @@ static _Noreturn void leave(struct supervisor *s, int status, const char *prefix
 /* Has the command line and the file read. */
 static void read_config(struct supervisor *s, bool test) {
     static struct reader_result result;
-    struct reading reading = {&s->spawner, s->argc, s->argv, s->reload_key, test};
+    struct reading reading = {
+        .spawner = &s->spawner, .argc = s->argc, .argv = s->argv, .key = s->reload_key, .test = test};
     reader_run(&reading, &result);
     if (test)
         leave(s, result.valid ? 0 : 1, "bulkhead: ", result.message);
@@ -396,9 +397,10 @@ static void say_shed(struct supervisor *s) {
     s->shed_count = 0;
 }
 
-static void turn(struct supervisor *s) {
+static void turn(struct supervisor *s, bool waits) {
     struct epoll_event events[64];
-    int count = epoll_wait(s->epoll_fd, events, 64, run_timers(s));
+    int timeout_ms = run_timers(s);
+    int count = epoll_wait(s->epoll_fd, events, 64, waits ? timeout_ms : 0);
     s->now_ms = clock_mono_ms();
     for (int i = 0; i < count; i++) {
         uint64_t from = events[i].data.u64;
@@ -410,6 +412,11 @@ static void turn(struct supervisor *s) {
             child_on_control(s, &s->child[from >> 1], events[i].events);
     }
     say_shed(s);
+}
+
+void supervisor_turn(struct supervisor *s) {
+    s->now_ms = clock_mono_ms();
+    turn(s, false);
 }
 
 int main(int argc, char **argv) {
@@ -452,5 +459,5 @@ int main(int argc, char **argv) {
     for (uint32_t i = 0; i < s.edge_count; i++)
         edges_start(&s, i);
     while (true)
-        turn(&s);
+        turn(&s, true);
 }

@@ -19,6 +19,7 @@ enum { READER_MS = 60000 };
 #else
 enum { READER_MS = 10000 };
 #endif
+enum { MEANWHILE_MS = 20 };
 
 static bool ends(const char *text, size_t cap) {
     return memchr(text, '\0', cap) != NULL;
@@ -149,6 +150,20 @@ static bool is_sound(const struct reader_result *result) {
     return ends(result->state.options.http_host, sizeof result->state.options.http_host);
 }
 
+/* True if the socket can be read; false: it has taken too long, or has no use any more. */
+static bool wait_for_reader(int socket, const struct reading *r, uint64_t until) {
+    struct pollfd waits[2] = {{socket, POLLIN, 0}, {r->meanwhile ? r->loop_fd : -1, POLLIN, 0}};
+    for (uint64_t now; (now = clock_mono_ms()) < until;) {
+        uint64_t left = until - now;
+        int ready = poll(waits, 2, r->meanwhile && left > MEANWHILE_MS ? MEANWHILE_MS : (int)left);
+        if (r->meanwhile && !r->meanwhile(r->owner))
+            return false;
+        if (ready > 0 && waits[0].revents)
+            return true;
+    }
+    return false;
+}
+
 static const char *converse(int socket, const struct reading *r, struct reader_result *result) {
     static union {
         struct reader_ask ask;
@@ -157,13 +172,7 @@ static const char *converse(int socket, const struct reading *r, struct reader_r
     uint64_t until = clock_mono_ms() + READER_MS;
     if (send_task(socket, r) != ERR_OK)
         return "the command line is too long";
-    for (int asked = 0; asked < READER_ASKS_MAX;) {
-        uint64_t now = clock_mono_ms();
-        struct pollfd waits = {socket, POLLIN, 0};
-        if (now >= until)
-            break;
-        if (poll(&waits, 1, (int)(until - now)) <= 0)
-            continue;
+    for (int asked = 0; asked < READER_ASKS_MAX && wait_for_reader(socket, r, until);) {
         ssize_t len = recv(socket, &packet, sizeof packet, MSG_DONTWAIT);
         if (len == (ssize_t)sizeof packet.result) {
             *result = packet.result;

@@ -16,6 +16,11 @@ struct reading {
     char **argv;
     const uint8_t *key; /* RELOAD_KEY_BYTES */
     bool test;          /* only what -t asks */
+    /* What goes on while the reader works: called when loop_fd is readable, and every 20 ms; false gives the reading up.
+     * NULL: nothing. */
+    bool (*meanwhile)(void *owner);
+    void *owner;
+    int loop_fd;
 };
 
 /* Waits for the reader, READER_MS at most. result->valid is false for whatever went wrong; then the message says it. */

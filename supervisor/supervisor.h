@@ -70,7 +70,7 @@ enum router_state {
     ROUTER_READY,
 };
 
-enum reload_stage { RELOAD_IDLE, RELOAD_PREPARING, RELOAD_CORE, RELOAD_EDGES };
+enum reload_stage { RELOAD_IDLE, RELOAD_READING, RELOAD_PREPARING, RELOAD_CORE, RELOAD_EDGES };
 
 struct reloading {
     enum reload_stage stage;
@@ -260,6 +260,9 @@ void supervisor_stop(struct supervisor *s, int signal_number);
 
 /* Says why and ends the server with status 1. */
 _Noreturn void supervisor_give_up(struct supervisor *s, const char *why);
+
+/* One turn of the loop without a wait, for a place that waits for something else. */
+void supervisor_turn(struct supervisor *s);
 
 /* All frontends are ready for the first time. */
 void supervisor_announce(struct supervisor *s);

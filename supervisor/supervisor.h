@@ -133,7 +133,7 @@ struct supervisor {
 
     struct reloading reload;
     bool lame;
-    uint64_t lame_closing_ms; /* when "Closing existing clients" is said; 0: no need */
+    uint64_t lame_closing_ms; /* when clients are closed; 0: they are, or there is no lame duck */
 
     bool announced; /* "Server is ready" was said */
     enum stop_state stop;

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 import unittest
 
 from family import counters, kill, live_router, take_overs_ms, wait_family
@@ -278,6 +279,32 @@ class LameDuckTest(unittest.TestCase):
                 client.expect_eof()
             self.assertEqual(server.wait_end(), 0)
             self.assertIn("Closing existing clients", server.log())
+
+    def test_one_at_a_time_over_all_frontends(self):
+        """About one in a second, however the clients lie on the frontends; none earlier than the grace period."""
+        with Server(config=self.CONFIG, frontends=4) as server:
+            clients = [Client(server, verbose=False, protocol=1) for _ in range(6)]
+            for client in clients:
+                self.addCleanup(client.close)
+                client.fence()
+            begun, ends = time.monotonic(), [None] * len(clients)
+
+            def wait_end(index):
+                clients[index].receive_rest()
+                ends[index] = time.monotonic() - begun
+
+            threads = [threading.Thread(target=wait_end, args=(index,)) for index in range(len(clients))]
+            for thread in threads:
+                thread.start()
+            server.signal(signal.SIGUSR2)
+            for thread in threads:
+                thread.join()
+            self.assertEqual(server.wait_end(), 0)
+            ends.sort()
+            self.assertGreaterEqual(ends[0], 0.3)
+            for index, end in enumerate(ends):  # 50 to 100 % of a second each
+                self.assertGreaterEqual(end - ends[0], 0.4 * index - 0.1 * SLOWNESS, ends)
+            self.assertLess(ends[-1] - ends[0], 5 + SLOWNESS, ends)
 
     def test_interrupt_ends_it(self):
         with Server(config="lame_duck_grace_period: \"60s\"\n") as server:

@@ -102,10 +102,9 @@ static void configure_spawner(struct supervisor *s) {
         log_warn("The users and groups under `processes` have no effect: no process changes its user");
 }
 
-/* Prints what the command line asks for, as it is, and ends. */
-static _Noreturn void leave(struct supervisor *s, int status, const char *prefix, const char *text) {
-    size_t len = strlen(text);
-    dprintf(s->stderr_fd, "%s%s%s", prefix, text, len && text[len - 1] == '\n' ? "" : "\n");
+/* Says what came of the command line, as it is, and ends. */
+static _Noreturn void leave(struct supervisor *s, int status, const char *text) {
+    dprintf(s->stderr_fd, "bulkhead: %s\n", text);
     exit(status);
 }
 
@@ -116,9 +115,9 @@ static void read_config(struct supervisor *s, bool test) {
         .spawner = &s->spawner, .argc = s->argc, .argv = s->argv, .key = s->reload_key, .test = test};
     reader_run(&reading, &result);
     if (test)
-        leave(s, result.valid ? 0 : 1, "bulkhead: ", result.message);
+        leave(s, result.valid ? 0 : 1, result.message);
     if (!result.valid)
-        leave(s, 1, "bulkhead: ", result.message);
+        leave(s, 1, result.message);
     if (result.message[0])
         dprintf(s->stderr_fd, "%s", result.message);
     s->config = result.state;

@@ -50,6 +50,18 @@ class CommandLineTest(unittest.TestCase):
             self.assertEqual(result.returncode, 1)
             self.assertIn(f'bulkhead: {self.path}:1:0: unknown field "foo"', result.stderr)
 
+    def test_several_faults_and_bytes_that_are_no_text(self):
+        self.write("port: x\nfoo: 1\n")
+        said = (f"{self.path}:1:0: interface conversion: interface {{}} is string, not int64\n"
+                f'{self.path}:2:1: unknown field "foo"\n')
+        for words in (("-t", "-c", self.path), ("-c", self.path)):
+            result = run(*words)
+            self.assertEqual((result.returncode, result.stderr), (1, f"bulkhead: {said}\n"))
+        self.write("a: [1,\n")
+        result = run("-t", "-c", self.path)
+        self.assertEqual((result.returncode, result.stderr), (1, "bulkhead: Parse error on line 2: 'Expected an array value terminator "
+                                                              "\",\" or an array terminator \"]\", but got '\\x00' instead.'\n"))
+
     def test_test_without_file(self):
         result = run("-t")
         self.assertEqual((result.returncode, result.stderr),

@@ -22,7 +22,7 @@ FUZZ_SECONDS ?= 600
 CHECK_FUZZ_SECONDS ?= 5
 
 VERSION := 0.1.0
-PKGS    := libsodium jansson libprotobuf-c libseccomp
+PKGS    := libsodium jansson libprotobuf-c libseccomp libcrypto libcrypt
 libexecdir = $(prefix)/libexec/bulkhead
 mandir     = $(prefix)/share/man
 unitdir    = $(prefix)/lib/systemd/system
@@ -37,7 +37,8 @@ AR      := $(if $(LTO),gcc-ar,ar)
 CFLAGS  += -std=gnu17 -g $(OPT) $(LTO) $(WARN) $(HARDEN) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -Wno-format-truncation $(if $(findstring thread,$(SAN)),$(if $(findstring clang,$(CC)),,-Wno-tsan)) -DBULKHEAD_SANITIZED,$(FORTIFY))
 LDFLAGS += -pie -Wl,-z,relro,-z,now,-z,noexecstack $(if $(SAN),-fsanitize=$(SAN))
 CFLAGS  += $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -pthread
+# An executable is bound to the libraries that it uses, and to no other.
+LDLIBS  += -Wl,--as-needed $(shell pkg-config --libs $(PKGS) 2>/dev/null) -pthread
 
 # A folder is a library of all its sources but the mains; an executable is one main and the libraries below it.
 LOWER   := config ipc shm nats base
@@ -180,9 +181,9 @@ soak-built: $(BINS) $(TOOLS) $(SOAK) $(FUZZ)
 # The load generator is made of load*.c; every other file of tests/bench is a program of its own.
 BENCH_LOAD  := $(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/bench/load*.c))
 BENCH_ALONE := $(patsubst %.c,$(B)/%,$(filter-out tests/bench/load%,$(wildcard tests/bench/*.c)))
-$(B)/tests/bench/load: $(BENCH_LOAD)
+$(B)/tests/bench/load: $(BENCH_LOAD) $(B)/libnats.a $(B)/libbase.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -pthread
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell pkg-config --libs openssl libsodium) -pthread
 $(BENCH_ALONE): $(B)/%: $(B)/obj/%.o $(LIBS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(LDLIBS)

@@ -1,26 +1,23 @@
-/* authd/logins.h: who is let in, and as whom. Decides; sends and receives nothing.
+/* authd/logins.h: bindings, sealed for logins that have been decided. Sends and receives nothing.
  *
- * No authentication is configured: everybody is a user of the one account "$G", without limits. What a binding says
- * about link, incarnation and kind comes from struct logins_edge, which is filled from the supervisor's word, never
- * from a login.
+ * What a binding says about link, incarnation and kind comes from struct logins_edge, which is filled from the
+ * supervisor's word, never from a login.
  */
 #ifndef AUTHD_LOGINS_H
 #define AUTHD_LOGINS_H
 
 #include <stdint.h>
 
+#include "authd/users.h"
 #include "base/err.h"
 #include "shm/binding.h"
 #include "shm/commit.h"
 #include "shm/counters.h"
 
-enum { LOGINS_ONLY_PRINCIPAL = 1 };
-
 struct logins {
     const struct binding_key *key;
     struct counters *counters; /* COUNTER_SERIAL_HIGH outlives this process */
-    uint32_t payload_max, subs_max;
-    uint64_t serial;
+    uint64_t serial;           /* the last one given out */
 };
 
 /* One edge process, as the supervisor has introduced it. */
@@ -33,12 +30,14 @@ struct logins_edge {
 
 /* Serials go on above every serial that was ever given out: above the clock and above the last one on the counters
  * page. */
-void logins_open(struct logins *l, const struct binding_key *key, struct counters *counters, uint32_t payload_max,
-                 uint32_t subs_max, uint64_t wall_ns);
+void logins_open(struct logins *l, const struct binding_key *key, struct counters *counters, uint64_t wall_ns);
 
-/* Seals a binding for a connection. ERR_STALE: a number beyond the table, or a generation that is not higher than the
- * last one of that number. */
-enum err logins_decide(struct logins *l, struct logins_edge *edge, uint32_t conn, uint32_t generation, uint64_t wall_s,
-                       struct binding *out);
+/* Takes a login up, whatever will become of it. ERR_STALE: a number beyond the table, or a generation that is not
+ * higher than the last one of that number. */
+enum err logins_admit(struct logins *l, struct logins_edge *edge, uint32_t conn, uint32_t generation);
+
+/* Seals a binding for a user of a table that has its numbers (authd/identity.h). */
+void logins_seal(struct logins *l, const struct logins_edge *edge, uint32_t conn, uint32_t generation,
+                 const struct user *user, uint64_t wall_s, struct binding *out);
 
 #endif

@@ -276,6 +276,19 @@ enum flags_verdict flags_read(struct flags *f, int argc, char **argv) {
                           : refuse("must specify [-c, --config] option to check configuration file syntax");
 }
 
+void flags_wipe(const struct flags *f) {
+    for (size_t i = 0; i < f->count; i++) {
+        enum flag_action action = f->at[i].option->action;
+        char *text = (char *)(uintptr_t)f->at[i].text;
+        if (action != FLAG_CREDENTIAL && action != FLAG_ROUTES && action != FLAG_CLUSTER)
+            continue;
+        size_t len = strlen(text);
+        explicit_bzero(text, len);
+        if (len)
+            text[0] = 'x';
+    }
+}
+
 /* ---- over the file ---- */
 
 struct applying {

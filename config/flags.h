@@ -37,6 +37,9 @@ struct flags {
  */
 enum flags_verdict flags_read(struct flags *f, int argc, char **argv);
 
+/* Overwrites the values of flags that hold credentials, where they lie: in argv, which /proc shows. */
+void flags_wipe(const struct flags *f);
+
 /* Puts the flags over what the file said, then fills in the defaults. On an error the message is appended to why. */
 enum err flags_apply(const struct flags *f, struct config *c, struct text *why);
 

@@ -27,15 +27,19 @@ struct source {
     void *owner;
     /* A descriptor of a regular file, or a negative errno. The parser closes it. */
     int (*open)(void *owner, const char *path);
-    /* 0 if the path can be opened, else an errno. For files whose bytes are none of the parser's business: keys. */
+    /* 0 if the path can be opened, else an errno. For files whose bytes are none of the parser's business. */
     int (*probe)(void *owner, const char *path);
     /* 0 if the path is a folder that may be written, or nothing yet; else an errno. */
     int (*folder)(void *owner, const char *path);
     /* Text of an environment variable or NULL. */
     const char *(*environment)(void *owner, const char *name);
+    /* Whether a certificate chain and a private key go together, whether CA certificates can be used (config/tls.h); NULL:
+     * nobody looks into them. On ERR_SYNTAX why says it. */
+    enum err (*check_pair)(struct view cert, struct view key, struct text *why);
+    enum err (*check_ca)(struct view ca, struct text *why);
 };
 
-/* The source of a process that may open files itself and has an environment. */
+/* The source of a process that may open files itself and has an environment; it looks into no certificate. */
 extern const struct source source_self;
 
 /* Parses a file into a map in the arena. On an error the message is appended to why: ERR_SYSTEM when the file itself

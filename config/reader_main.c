@@ -1,7 +1,8 @@
 /* bulkhead-config: reads the configuration once, and ends.
  *
- * It opens nothing: the supervisor hands it each file (config/reader.h). What it says is a struct of a fixed size. A
- * file that makes it go wrong makes the start, or the reload, fail, and nothing else.
+ * It opens nothing: the supervisor hands it each file (config/reader.h). What it says is a struct of a fixed size, and
+ * what is secret goes into memories that the supervisor does not read. A file that makes it go wrong makes the start,
+ * or the reload, fail, and nothing else.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,13 +25,17 @@ static const struct sandbox_call allowed_calls[] = {
     SANDBOX_CALL(sysinfo), /* qsort asks how much memory there is */
 };
 
-static char variable[READER_TEXT_MAX + 1];
+enum { FDS_MAX = READER_PARTS + 1 };
 
-/* One packet, perhaps with a descriptor. */
-static size_t receive(void *packet, size_t cap, int *fd) {
+static char variable[READER_TEXT_MAX + 1];
+static struct arena kept;
+static struct text variables = {.arena = &kept}; /* those that were used, now and before, as READER_MEMORY has them */
+
+/* One packet, perhaps with descriptors; those that are missing become -1. */
+static size_t receive(void *packet, size_t cap, int *fds, size_t fd_cap) {
     union {
         struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof(int))];
+        char bytes[CMSG_SPACE(FDS_MAX * sizeof(int))];
     } control;
     struct iovec part = {packet, cap};
     struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
@@ -40,10 +45,11 @@ static size_t receive(void *packet, size_t cap, int *fd) {
     while (n < 0 && errno == EINTR);
     if (n <= 0 || m.msg_flags & MSG_TRUNC)
         exit(1); /* the supervisor has gone */
-    *fd = -1;
+    for (size_t i = 0; i < fd_cap; i++)
+        fds[i] = -1;
     const struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-    if (c && c->cmsg_type == SCM_RIGHTS)
-        memcpy(fd, CMSG_DATA(c), sizeof *fd);
+    if (c && c->cmsg_type == SCM_RIGHTS && c->cmsg_len <= CMSG_LEN(fd_cap * sizeof *fds))
+        memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
     return (size_t)n;
 }
 
@@ -66,7 +72,7 @@ static int ask(enum reader_question question, const char *name, int *fd) {
     memset(packet.name, 0, sizeof packet.name);
     strcpy(packet.name, name);
     say(&packet, sizeof packet);
-    size_t len = receive(&answer, sizeof answer, &given);
+    size_t len = receive(&answer, sizeof answer, &given, 1);
     if (len < sizeof answer.head || answer.head.bytes != len - sizeof answer.head)
         exit(1);
     memcpy(variable, answer.text, answer.head.bytes);
@@ -94,18 +100,102 @@ static int far_folder(void *owner, const char *path) {
     return ask(READER_FOLDER, path, NULL);
 }
 
-static const char *far_environment(void *owner, const char *name) {
-    (void)owner;
-    return ask(READER_VARIABLE, name, NULL) == 0 ? variable : NULL;
+/* The text of a variable that was used before; NULL: it was not. */
+static const char *recall(const char *name) {
+    size_t len = strlen(name);
+    for (size_t at = 0; at < variables.len; at += strlen(variables.at + at) + 1) {
+        if (strncmp(variables.at + at, name, len) == 0 && variables.at[at + len] == '=')
+            return variables.at + at + len + 1;
+    }
+    return NULL;
 }
 
-static const struct source far_source = {NULL, far_open, far_probe, far_folder, far_environment};
+static const char *far_environment(void *owner, const char *name) {
+    (void)owner;
+    const char *text = recall(name);
+    if (!text && ask(READER_VARIABLE, name, NULL) == 0) {
+        text = variable;
+        text_add_format(&variables, "%s=%s", name, variable);
+        text_add_byte(&variables, '\0');
+    }
+    return text;
+}
+
+static const struct source far_source = {NULL,           far_open,    far_probe, far_folder, far_environment,
+                                         tls_check_pair, tls_check_ca};
+
+/* ---- the parts ---- */
+
+static bool read_fully(int fd, void *bytes, size_t len) {
+    ssize_t n = 0;
+    for (size_t at = 0; at < len; at += (size_t)n) {
+        n = read(fd, (char *)bytes + at, len - at);
+        if (n <= 0)
+            return false;
+    }
+    return true;
+}
+
+/* The words of the command line, out of the memory of the last reading. */
+static char *remember(int fd, uint32_t *words_bytes) {
+    struct reader_memory head;
+    if (!read_fully(fd, &head, sizeof head) || head.words_bytes > READER_WORDS_MAX ||
+        head.variables_bytes > READER_PART_MAX)
+        exit(1);
+    char *words = arena_take(&kept, head.words_bytes + 1), *rest = arena_take(&kept, head.variables_bytes + 1);
+    if (!read_fully(fd, words, head.words_bytes) || !read_fully(fd, rest, head.variables_bytes))
+        exit(1);
+    text_add(&variables, view_of(rest, head.variables_bytes));
+    *words_bytes = head.words_bytes;
+    return words;
+}
+
+static enum err write_part(int fd, const struct text *part, const char *what, struct text *why) {
+    ssize_t n = 0;
+    if (part->len > READER_PART_MAX) {
+        text_add_format(why, "%s are larger than %d bytes", what, (int64_t)READER_PART_MAX);
+        return ERR_LONG;
+    }
+    for (size_t at = 0; at < part->len; at += (size_t)n) {
+        n = write(fd, part->at + at, part->len - at);
+        if (n <= 0) {
+            text_add_format(why, "%s cannot be handed on: ", what);
+            text_add_errno(why, errno);
+            return ERR_SYSTEM;
+        }
+    }
+    return ERR_OK;
+}
+
+static enum err write_memory(int fd, const char *words, uint32_t words_bytes, struct text *why) {
+    struct text t = {.arena = &kept};
+    struct reader_memory head = {words_bytes, (uint32_t)variables.len};
+    text_add(&t, view_of((const char *)&head, sizeof head));
+    text_add(&t, view_of(words, words_bytes));
+    text_add(&t, text_view(&variables));
+    return write_part(fd, &t, "the command line and the variables of the environment", why);
+}
+
+/* All parts but the memory. */
+static enum err write_parts(const int *fds, const struct config *c, uint32_t number, struct tls_options *tls,
+                            struct text *why) {
+    struct text auth = {.arena = &kept}, certificates = {.arena = &kept}, keys = {.arena = &kept};
+    text_add_byte(&auth, '\n');
+    config_print(c, PART_AUTH, &auth);
+    tls_take(tls, c);
+    enum err e = tls->given ? tls_write(tls, c, number, &certificates, &keys, why) : ERR_OK;
+    if (e == ERR_OK)
+        e = write_part(fds[READER_AUTH], &auth, "all options, variables written out,", why);
+    if (e == ERR_OK)
+        e = write_part(fds[READER_TLS], &certificates, "the certificates", why);
+    return e == ERR_OK ? write_part(fds[READER_KEYS], &keys, "the private keys", why) : e;
+}
 
 /* The words of the command line as argv; they stay where they are. */
 static char **split_words(char *words, size_t bytes, int *argc) {
-    char **argv = calloc(bytes + 1, sizeof *argv);
+    char **argv = arena_take(&kept, (bytes + 1) * sizeof *argv);
     *argc = 0;
-    if (!argv || !bytes || words[bytes - 1])
+    if (!bytes || words[bytes - 1])
         exit(1);
     for (size_t at = 0; at < bytes; at += strlen(words + at) + 1)
         argv[(*argc)++] = words + at;
@@ -125,6 +215,21 @@ static void take_message(struct reader_result *result, const struct text *t) {
     strcpy(result->message + len, len < room ? "" : more);
 }
 
+static void load(struct reader_result *result, struct flags *flags, const struct reader_task *task, const int *fds,
+                 const char *words, uint32_t words_bytes) {
+    static struct config config;
+    config_open(&config, &far_source);
+    struct text message = {.arena = &config.arena}, why = {.arena = &config.arena};
+    if (task->test) {
+        result->valid = flags_check(&config, flags->config_path, &message);
+    } else if (flags_load(flags, &config, &message) == ERR_OK) {
+        result->valid = write_parts(fds, &config, task->number, &result->tls, &why) == ERR_OK &&
+                        write_memory(fds[READER_MEMORY], words, words_bytes, &why) == ERR_OK;
+        reload_keep(&result->state, &config, task->key);
+    }
+    take_message(result, why.len ? &why : &message);
+}
+
 int main(void) {
     static struct {
         struct reader_task head;
@@ -132,25 +237,18 @@ int main(void) {
     } task;
     static struct reader_result result;
     static struct flags flags;
-    static struct config config;
-    int fd, argc;
+    int fds[FDS_MAX], argc;
     sandbox_start();
-    size_t len = receive(&task, sizeof task, &fd);
+    size_t len = receive(&task, sizeof task, fds, FDS_MAX);
+    tls_prepare();
     if (sodium_init() < 0 || len < sizeof task.head || task.head.bytes != len - sizeof task.head ||
         sandbox_enter(allowed_calls, sizeof allowed_calls / sizeof *allowed_calls) != ERR_OK)
         return 1;
-    char **argv = split_words(task.words, task.head.bytes, &argc);
+    uint32_t bytes = task.head.bytes;
+    char *words = task.head.memory ? remember(fds[READER_PARTS], &bytes) : task.words;
+    char **argv = split_words(words, bytes, &argc);
     flags_read(&flags, argc, argv); /* the supervisor has read them before: nothing is printed */
-    config_open(&config, &far_source);
-    struct text message = {.arena = &config.arena};
-    if (task.head.test) {
-        result.valid = flags_check(&config, flags.config_path, &message);
-    } else {
-        result.valid = flags_load(&flags, &config, &message) == ERR_OK;
-        if (result.valid)
-            reload_keep(&result.state, &config, task.head.key);
-    }
-    take_message(&result, &message);
+    load(&result, &flags, &task.head, fds, words, bytes);
     say(&result, sizeof result);
     return 0;
 }

@@ -1,5 +1,5 @@
-/* Certificates. Whether a key fits its certificate is for the signer, who alone may read keys: here a key file only has
- * to be there, a certificate file has to hold a certificate. */
+/* Certificates. Whether a key fits its certificate, and what the files hold, is for the source to say (config/tls.h):
+ * only the reader of the configuration knows OpenSSL. */
 #include <string.h>
 
 #include "config/checker.h"
@@ -104,42 +104,54 @@ RULE(rule_pins) {
     return pins;
 }
 
-/* ---- files ---- */
-
-static bool holds_certificate(struct view pem) {
-    static const char begin[] = "-----BEGIN CERTIFICATE-----", end[] = "-----END CERTIFICATE-----";
-    const char *first = memmem(pem.at, pem.len, begin, strlen(begin));
-    return first && memmem(first, pem.len - (size_t)(first - pem.at), end, strlen(end));
+/* A boolean, or the time for a hello in nanoseconds. */
+RULE(rule_handshake_first) {
+    (void)o, (void)out;
+    static const char *const yes[] = {"true", "on"}, *const no[] = {"false", "off"},
+                             *const some[] = {"auto", "auto_fallback"};
+    int64_t ns = 50000000;
+    if (v->type == VALUE_BOOL)
+        return v;
+    if (!text_is(v)) {
+        problem_at(c, v, "field %q should be a boolean or a string, got %T", key, v);
+        return NULL;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        if (view_equal_fold(v->text, yes[i]) || view_equal_fold(v->text, no[i])) {
+            struct value *truth = derive(c, v, VALUE_BOOL);
+            truth->truth = view_equal_fold(v->text, yes[i]);
+            return truth;
+        }
+        if (view_equal_fold(v->text, some[i]))
+            return derive_int(c, v, ns);
+    }
+    struct text why = {.arena = c->arena};
+    if (duration_parse(&ns, v->text, &why) == ERR_OK && ns > 0)
+        return derive_int(c, v, ns);
+    problem_at(c, v, "field %q's value %q is invalid", key, v->text);
+    return NULL;
 }
+
+/* ---- files ---- */
 
 static enum err check_pair(const struct source *source, struct arena *arena, const char *cert_path,
                            const char *key_path, struct text *why) {
-    struct view pem;
+    struct view cert, key;
     text_add(why, VIEW("error parsing X509 certificate/key pair: "));
-    enum err e = source_read(source, cert_path, arena, &pem, why);
-    if (e != ERR_OK)
-        return e;
-    int error = source->probe(source->owner, key_path);
-    if (error) {
-        text_add_format(why, "open %s: ", key_path);
-        text_add_errno(why, error);
-        return ERR_SYSTEM;
-    }
-    if (holds_certificate(pem)) {
+    enum err e = source_read(source, cert_path, arena, &cert, why);
+    if (e == ERR_OK)
+        e = source_read(source, key_path, arena, &key, why);
+    if (e == ERR_OK && source->check_pair)
+        e = source->check_pair(cert, key, why);
+    if (e == ERR_OK)
         why->len = 0;
-        return ERR_OK;
-    }
-    text_add(why, VIEW("tls: failed to find any PEM data in certificate input"));
-    return ERR_SYNTAX;
+    return e;
 }
 
 static enum err check_ca(const struct source *source, struct arena *arena, const char *path, struct text *why) {
     struct view pem;
     enum err e = source_read(source, path, arena, &pem, why);
-    if (e != ERR_OK || holds_certificate(pem))
-        return e;
-    text_add(why, VIEW("failed to parse root ca certificate"));
-    return ERR_SYNTAX;
+    return e == ERR_OK && source->check_ca ? source->check_ca(pem, why) : e;
 }
 
 enum err tls_check_files(const struct source *source, struct arena *arena, const struct value *block,

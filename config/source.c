@@ -51,7 +51,7 @@ static const char *self_environment(void *owner, const char *name) {
     return getenv(name);
 }
 
-const struct source source_self = {NULL, self_open, self_probe, self_folder, self_environment};
+const struct source source_self = {NULL, self_open, self_probe, self_folder, self_environment, NULL, NULL};
 
 static enum err too_large(struct text *why, const char *path) {
     text_add_format(why, "read %s: file is larger than %d bytes", path, (int64_t)PARSER_FILE_MAX);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "config/checker.h"
+#include "config/tls.h"
 
 typedef void start_check(struct checker *c);
 
@@ -262,10 +263,66 @@ static void check_built(struct checker *c) {
     }
 }
 
+/* The same inside of accounts. */
+static void check_account_built(struct checker *c, struct view name, const struct value *account) {
+    for (size_t i = 0; i < account->map->count; i++) {
+        const struct option *row = option_find(SECTION_ACCOUNT, account->map->at[i].key);
+        const struct value *v = account->map->at[i].value;
+        bool empty = (v->type == VALUE_ARRAY && !v->array->count) || (v->type == VALUE_MAP && !v->map->count) ||
+                     (v->type == VALUE_BOOL && !v->truth);
+        if (!row || row->built == BUILT || empty)
+            continue;
+        struct text path = {.arena = c->arena};
+        text_add_format(&path, "accounts.%v.%v", name, option_name(row));
+        problem_at(c, v, "option %q is not available in this server yet", text_view(&path));
+    }
+}
+
+static void check_accounts_built(struct checker *c) {
+    const struct value *accounts = config_find(c->config, "accounts");
+    for (size_t i = 0; accounts && i < accounts->map->count; i++)
+        check_account_built(c, accounts->map->at[i].key, accounts->map->at[i].value);
+}
+
+/* ---- TLS ---- */
+
+/* Suites without forward secrecy are accepted and not offered: private keys are not for decrypting
+ * (docs/architecture.md). */
+static void check_ciphers(struct checker *c, const struct value *suites) {
+    bool offered = false;
+    for (size_t i = 0; i < suites->array->count; i++) {
+        struct value *name = suites->array->at[i];
+        bool new = text_is(name) && (view_equal(name->text, VIEW("TLS_AES_128_GCM_SHA256")) ||
+                                     view_equal(name->text, VIEW("TLS_AES_256_GCM_SHA384")) ||
+                                     view_equal(name->text, VIEW("TLS_CHACHA20_POLY1305_SHA256")));
+        if (text_is(name) && tls_cipher_offered(name->text))
+            offered = true;
+        else if (text_is(name) && !new)
+            warning_at(c, name, name->text, "this cipher suite is not offered");
+    }
+    if (!offered)
+        problem_at(c, suites, "'cipher_suites' names none of TLS 1.2 that this server offers");
+}
+
+static void check_tls(struct checker *c) {
+    const struct value *block = config_find(c->config, "tls");
+    if (!block)
+        return;
+    const struct value *suites = value_find(block, VIEW("cipher_suites"));
+    const struct value *pins = value_find(block, VIEW("pinned_certs"));
+    if (!text_given(value_find(block, VIEW("cert_file"))))
+        problem_at(c, block, "TLS Server certificate must be present and valid");
+    if (suites)
+        check_ciphers(c, suites);
+    if (pins && pins->array->count > TLS_PINS_MAX)
+        problem_at(c, pins, "'pinned_certs' may hold at most %d certificates in this server", (int64_t)TLS_PINS_MAX);
+}
+
 enum err config_check_start(struct config *c) {
-    static start_check *const checks[] = {check_lame_duck,    check_payload, check_operators, check_leafnodes,
-                                          check_no_auth_user, check_gateway, check_websocket, check_system_account,
-                                          check_bounds,       check_built,   keep_process_ids};
+    static start_check *const checks[] = {check_lame_duck,    check_payload, check_operators,      check_leafnodes,
+                                          check_no_auth_user, check_gateway, check_websocket,      check_system_account,
+                                          check_bounds,       check_built,   check_accounts_built, check_tls,
+                                          keep_process_ids};
     struct checker checker = {.config = c, .arena = &c->arena};
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
         checks[i](&checker);

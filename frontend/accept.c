@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -61,14 +62,17 @@ void accept_info(struct frontend *f, struct client *c) {
         .host = view_text(f->settings.host),
         .port = f->settings.port,
         .headers = !f->settings.no_headers,
+        .auth_required = f->policy.auth_required,
         .max_payload = f->settings.max_payload,
         .client_id = c->cid,
         .client_ip = view_text(ip),
+        .nonce = view_text(c->flags & CLIENT_GREETED ? "" : c->nonce),
         .cluster = view_text(f->settings.cluster),
         .ldm = f->lame,
     };
     size_t n = info_format(line, sizeof line, &info);
     check(n > 0);
+    c->flags |= CLIENT_GREETED;
     out_bytes(f, c, line, (uint32_t)n);
     out_flush(f, c);
 }
@@ -103,7 +107,27 @@ static void begin(struct frontend *f, int fd, const struct sockaddr_storage *fro
     if (f->places < PLACES_KEPT / 8)
         want_places(f);
     ping_restart(f, c, false);
+    login_greet(f, c);
     accept_info(f, c);
+    login_clock(f, c);
+}
+
+void accept_arm(struct frontend *f) {
+    if (f->listener_armed || f->listener < 0 || !f->go || f->lame || !login_can_greet(f))
+        return;
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &f->listener};
+    if (epoll_ctl(f->epoll, EPOLL_CTL_ADD, f->listener, &event) != 0)
+        log_die("The listener cannot be watched");
+    f->listener_armed = true;
+    if (!f->listener_told)
+        note_send(f->control.fd, NOTE_READY, 0, 0);
+    f->listener_told = true;
+}
+
+void accept_disarm(struct frontend *f) {
+    if (f->listener_armed)
+        epoll_ctl(f->epoll, EPOLL_CTL_DEL, f->listener, NULL);
+    f->listener_armed = false;
 }
 
 void accept_some(struct frontend *f) {
@@ -112,6 +136,10 @@ void accept_some(struct frontend *f) {
         socklen_t len = sizeof from;
         if (f->cid_next == f->cid_end && f->cid_then == f->cid_then_end)
             return; /* the listener's queue waits until the supervisor has sent ids */
+        if (!login_can_greet(f)) {
+            accept_disarm(f); /* the same until authd has sent what INFO needs */
+            return;
+        }
         int fd = accept4(f->listener, (struct sockaddr *)&from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE)

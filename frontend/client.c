@@ -156,7 +156,7 @@ void client_sync_events(struct frontend *f, struct client *c) {
 }
 
 bool client_paused(const struct client *c) {
-    return c->flags & (CLIENT_WANTS_PLACE | CLIENT_STALLED);
+    return c->flags & (CLIENT_WANTS_PLACE | CLIENT_STALLED | CLIENT_CHECKED);
 }
 
 void client_wake(struct frontend *f, struct client *c) {
@@ -173,19 +173,14 @@ static void stop_reading(struct frontend *f, struct client *c) {
     client_sync_events(f, c);
 }
 
-static void input_free(struct client *c) {
-    free(c->in);
-    c->in = NULL;
-    c->in_len = c->in_cap = c->in_need = 0;
-}
-
 void client_finish(struct frontend *f, struct client *c, const char *reason) {
     if (c->state >= CLIENT_ENDING)
         return;
     c->state = CLIENT_ENDING;
     c->reason = reason;
-    c->ping_due_ms = 0;
-    input_free(c);
+    c->ping_due_ms = c->auth_due_ms = 0;
+    login_drop(f, c);
+    input_release(c);
     stop_reading(f, c);
     fence_add(f, c, NULL, 0);
 }
@@ -215,10 +210,11 @@ void client_close(struct frontend *f, struct client *c, const char *reason) {
     client_log(c, LOG_DEBUG, "Client connection closed: %s", reason);
     bool polite = c->state == CLIENT_ENDING;
     c->state = CLIENT_GONE;
-    c->ping_due_ms = c->write_due_ms = c->stall_due_ms = 0;
+    c->ping_due_ms = c->write_due_ms = c->stall_due_ms = c->auth_due_ms = 0;
+    login_drop(f, c);
     timer_remove(f, c);
     out_drop(f, c);
-    input_free(c);
+    input_release(c);
     if (polite)
         drain_input(c->fd);
     close(c->fd);
@@ -234,7 +230,7 @@ void client_close(struct frontend *f, struct client *c, const char *reason) {
 void client_freed(struct frontend *f, struct client *c) {
     sub_drop_all(f, c);
     f->by_number[c->number] = NULL;
-    login_number_free(f, c->number);
+    number_free(f, c->number);
     c->number = NO_NUMBER;
     if (c->state == CLIENT_GONE)
         check(vector_add(&f->grave, c));

@@ -75,6 +75,12 @@ static enum err on_commit(struct channel *c, void *owner, const void *message, c
     return note_send(c->fd, NOTE_APPLIED, f->settings.generation, 0);
 }
 
+static enum err on_tls(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)c, (void)owner, (void)message;
+    close(fds[0]);
+    return ERR_OK;
+}
+
 static enum err on_lame_duck(struct channel *c, void *owner, const void *message, const int *fds) {
     (void)c, (void)fds;
     const Bulkhead__LameDuck *m = message;
@@ -191,6 +197,7 @@ static const struct channel_rule rules[] = {
     {MESSAGE_RECALL, 0, IN_LINKED | IN_GOING, 64, &bulkhead__recall__descriptor, on_recall},
     {MESSAGE_GO, 0, IN_LINKED, 64, &bulkhead__go__descriptor, on_go},
     {MESSAGE_REPLAY, 0, IN_GOING, 64, &bulkhead__replay__descriptor, on_replay},
+    {MESSAGE_TLS, 1, IN_SET | IN_LINKED | IN_GOING, 16384, &bulkhead__tls__descriptor, on_tls},
     {MESSAGE_PREPARE, 0, IN_SET | IN_LINKED | IN_GOING, 4096, &bulkhead__settings__descriptor, on_prepare},
     {MESSAGE_COMMIT, 0, IN_SET | IN_LINKED | IN_GOING, 64, &bulkhead__commit__descriptor, on_commit},
     {MESSAGE_LAME_DUCK, 0, IN_GOING, 64, &bulkhead__lame_duck__descriptor, on_lame_duck},

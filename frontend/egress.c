@@ -193,9 +193,24 @@ static const char *deny_format(uint32_t why, bool queue) {
         return NATS_ERR_MAX_SUBSCRIPTIONS;
     case RECORD_DENY_SUBJECT:
         return NATS_ERR_SUBJECT;
+    case RECORD_DENY_REMOVED:
+        return NATS_ERR_DENY_SUB_REMOVED;
     default:
         unsound("an unknown reason of a refusal");
     }
+}
+
+/* The sid of the subscription that a DENY_REMOVED names. */
+static struct view removed_sid(const struct frontend *f, const struct record *rec, const struct record_parts *parts,
+                               const uint8_t *at) {
+    struct record_target t;
+    if (rec->target_count != 1)
+        unsound("the end of a subscription that is not named");
+    memcpy(&t, at + parts->targets, sizeof t);
+    const struct fsub *s = sub_at(f, t.slot + 1);
+    if (!s || s->number != rec->conn || t.conn != rec->conn)
+        unsound("the end of a subscription that is not there");
+    return sub_sid(s);
 }
 
 /* Quotes both names into scratch that is large enough for the longest of them. */
@@ -205,13 +220,19 @@ static void denied(struct frontend *f, struct client *c, const struct record *re
     memcpy(f->names, at + parts->subject, (size_t)rec->subject_len + rec->reply_len);
     size_t n = quote_text(subject, sizeof subject - 1, view_of((const char *)f->names, rec->subject_len));
     subject[n] = 0;
-    n = quote_text(queue, sizeof queue - 1, view_of((const char *)f->names + rec->subject_len, rec->reply_len));
+    bool removed = rec->aux == RECORD_DENY_REMOVED;
+    struct view second = removed ? removed_sid(f, rec, parts, at) /* else the queue */
+                                 : view_of((const char *)f->names + rec->subject_len, rec->reply_len);
+    n = quote_text(queue, sizeof queue - 1, second);
     queue[n] = 0;
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
     int len = snprintf(text, sizeof text - 8, deny_format(rec->aux, rec->reply_len > 0), subject, queue);
 #pragma GCC diagnostic pop
-    client_log(c, LOG_ERROR, "%.1000s", text);
+    if (removed)
+        client_log(c, LOG_INFO, "Removed sub \"%.500s\" (sid \"%.500s\") - not authorized", subject, queue);
+    else
+        client_log(c, LOG_ERROR, "%.1000s", text);
     out_bytes(f, c, "-ERR '", 6);
     if (c->state != CLIENT_GONE)
         out_bytes(f, c, text, (uint32_t)len);
@@ -222,8 +243,14 @@ static void denied(struct frontend *f, struct client *c, const struct record *re
 static void kicked(struct frontend *f, struct client *c, uint32_t why) {
     switch (why) {
     case RECORD_KICK_BINDING:
-    case RECORD_KICK_REVOKED:
+    case RECORD_KICK_REFUSED:
         client_error(f, c, NATS_ERR_AUTHORIZATION, "Authentication Failure");
+        break;
+    case RECORD_KICK_REVOKED:
+        client_error(f, c, NATS_ERR_REVOKED, "Credentials Revoked");
+        break;
+    case RECORD_KICK_MOVED:
+        client_error(f, c, NULL, "Client Closed");
         break;
     case RECORD_KICK_EXPIRED:
         client_error(f, c, NATS_ERR_AUTH_EXPIRED, "Authentication Expired");

@@ -12,12 +12,15 @@
  *   client.c    a connection's life and end
  *   input.c     bytes to operations
  *   ops.c       operations to records
+ *   connect.c   CONNECT
  *   subs.c      subscriptions: slots, sids; the truth for a replay
  *   link.c      the rings, the journal of records that the router has not consumed, fences
  *   egress.c    the router's records to protocol lines
  *   output.c    what waits to be written to a client
  *   timers.c    pings, deadlines, the end of a stall
- *   login.c     bindings from authd
+ *   login.c     who a connection is: logins, and what follows from a verdict
+ *   authd.c     the conversation with authd: policy, numbers, bindings and nonces ahead
+ *   secrets.c   memory for credentials
  *   replay.c    the state as of `consumed`, for a new router
  *   control.c   what the supervisor says
  *   lame.c      a lame duck's end, and connections without a place
@@ -35,6 +38,7 @@
 #include "base/hash.h"
 #include "base/slab.h"
 #include "ipc/channel.h"
+#include "ipc/nonce.h"
 #include "ipc/settings.h"
 #include "nats/connect.h"
 #include "nats/name.h"
@@ -61,6 +65,7 @@ enum {
     SHARED_BYTES = 16 * 1024, /* payloads from here on are shared between the clients of a fan-out */
     SPREAD_SUBS = 32 * 1024,  /* subscriptions from which on the next records are looked at ahead */
     STOCK = 64,               /* bindings sealed ahead */
+    NONCES = 256,             /* nonces in hand */
     CHUNK = 1024,
     SLOTS_MAX = 16 * 1024 * CHUNK,
     LINGER_MS = 100,          /* for a refused connection's text */
@@ -95,6 +100,8 @@ enum client_flag {
     CLIENT_BORROWS = 131072, /* in the list of connections whose output lies in the egress ring */
     CLIENT_DEFERRED = 65536, /* in the list of connections with a full window */
     CLIENT_COMPLAINED = 32768, /* pedantic: the text for the operation that waits was queued */
+    CLIENT_CHECKED = 524288, /* a login is out: the parser stands still */
+    CLIENT_GREETED = 1048576, /* it has had its first INFO, which alone has a nonce */
 };
 
 struct blob; /* a shared payload, output.c */
@@ -135,11 +142,13 @@ struct client {
     uint8_t ping_out;    /* own PINGs without PONG */
     uint8_t protocol;
     uint64_t due_ms; /* of the timer heap */
-    uint64_t ping_due_ms, write_due_ms, stall_due_ms; /* 0: none */
+    uint64_t ping_due_ms, write_due_ms, stall_due_ms, auth_due_ms; /* 0: none */
     uint64_t activity_ms, ping_sent_ms;
     const char *reason; /* static: why it ends, for the log */
     char *who;          /* `"vVERSION:LANG:NAME"` of CONNECT, or null */
     struct in6_addr peer;
+    struct login *login; /* login.c; null: none is out */
+    char nonce[NONCE_CHARS + 1]; /* of its INFO; empty: it had none */
     struct binding binding;
 };
 
@@ -164,9 +173,30 @@ struct journal {
 
 struct stock {
     uint32_t number;
-    uint32_t generation;
     struct binding binding;
 };
+
+struct nonce {
+    char text[NONCE_CHARS];
+    uint64_t until_ms;
+};
+
+/* How connections begin, as authd says. */
+struct policy {
+    bool known;
+    bool auth_required, nonce; /* what INFO says */
+    bool login;                /* CONNECT goes to authd */
+    bool anonymous;            /* so does an operation that comes before */
+    int log_form;              /* Bulkhead__LogForm */
+};
+
+/* What authd owes for a connection number. */
+enum asked_for { ASKED_NOTHING = 0, ASKED_STOCK, ASKED_LOGIN };
+struct asked {
+    enum asked_for what;
+    struct client *client; /* of a login; null: it has gone */
+};
+enum { LOGIN_POLICY = 0, LOGIN_OPEN }; /* states of the conversation */
 
 struct vector {
     struct client **at;
@@ -183,9 +213,11 @@ struct frontend {
     struct slab slab;
     struct channel control, authd;
     bool have_settings, have_link, authd_open, go, stopping;
+    uint32_t authd_polled; /* epoll events */
     int epoll;
     int listener; /* -1: none */
-    bool listener_armed;
+    bool listener_armed, listener_told; /* watched now; NOTE_READY was sent */
+    struct policy policy;
     uint64_t now_ns, now_ms;
 
     /* the link */
@@ -207,8 +239,12 @@ struct frontend {
     uint32_t number_high; /* numbers below have been used */
     uint32_t *number_free;
     uint32_t number_free_count;
+    struct asked *asked; /* by number */
     struct stock stock[STOCK];
     uint32_t stock_count, stock_asked;
+    struct nonce nonces[NONCES]; /* oldest first */
+    uint32_t nonce_count;
+    bool nonces_asked;
 
     /* subscriptions by slot - 1 */
     struct fsub **sub_chunk;
@@ -220,6 +256,7 @@ struct frontend {
     uint64_t shared_until_ms; /* several connections send */
     uint64_t turn_written; /* bytes written to sockets in this turn */
     struct vector fenced, dirty, borrowers, deferred, owing, ready, waiting, placeless, grave;
+    struct vector asking, admitted; /* logins without a verdict; with one that waits for room in the ring */
     struct client **heap;
     uint32_t heap_count, heap_cap;
     struct piece *free_small, *free_large;
@@ -304,6 +341,8 @@ void vector_remove(struct vector *v, const struct client *c);
 
 /* ---- accept.c ---- */
 void accept_some(struct frontend *f);
+void accept_arm(struct frontend *f); /* watches the listener, if all that a new connection needs is there */
+void accept_disarm(struct frontend *f);
 void accept_places(struct frontend *f, uint32_t count);
 void accept_recall(struct frontend *f);
 void accept_info(struct frontend *f, struct client *c);
@@ -312,6 +351,7 @@ void accept_place_back(struct frontend *f, struct client *c);
 /* ---- input.c ---- */
 void input_read(struct frontend *f, struct client *c);
 void input_resume(struct frontend *f);
+void input_release(struct client *c); /* its own buffer goes */
 
 /* ---- ops.c ---- */
 enum op_result {
@@ -351,13 +391,45 @@ void timers_run(struct frontend *f);
 int timers_wait_ms(const struct frontend *f); /* -1: none */
 void ping_restart(struct frontend *f, struct client *c, bool first);
 
+/* ---- connect.c ---- */
+enum op_result connect_run(struct frontend *f, struct client *c, struct view json);
+/* What CONNECT says takes effect, with the verdict on it (null: none was asked for). OP_PAUSE: no binding in stock or no room in
+ * the ring; nothing has changed. */
+enum op_result connect_take(struct frontend *f, struct client *c, struct connect *in, struct login *login);
+
 /* ---- login.c ---- */
+/* A connection that nobody has let in sends something that begins with this byte: may it be parsed? If not, a login is on its
+ * way or the connection ends. */
+bool login_gate(struct frontend *f, struct client *c, char first);
+/* Asks authd; the parser stands still. in: null for a login without CONNECT; else its texts are taken and it is emptied. */
+enum op_result login_ask(struct frontend *f, struct client *c, struct connect *in);
+void login_ask_again(struct frontend *f);    /* what was asked of the authd before is not owed by this one */
+void login_send_waiting(struct frontend *f); /* logins that found no authd, or no room */
+void login_run(struct frontend *f);          /* verdicts that waited for room in the ring */
+void login_drop(struct frontend *f, struct client *c); /* the connection ends */
+void login_clock(struct frontend *f, struct client *c); /* the time for a login begins, if one is asked for */
+void login_due(struct frontend *f, struct client *c);   /* it is over */
+/* Says so in the log and ends the connection. Texts may be null. */
+void login_refused(struct frontend *f, struct client *c, const char *user, const char *nkey);
+void login_verdict(struct frontend *f, struct client *c, const struct binding *b);
+void login_refusal(struct frontend *f, struct client *c, int why); /* Bulkhead__RefusalReason */
+bool login_is_new(const struct client *c, const struct login *login); /* the verdict is another identity than c has */
+enum op_result login_bind(struct frontend *f, struct client *c, struct login *login);
+/* BIND and OPTIONS under that number, and before them CLOSE of the identity that c had. OP_PAUSE: no room; nothing has
+ * changed. */
+enum op_result identity_bind(struct frontend *f, struct client *c, uint32_t number, const struct binding *b);
+
+/* ---- authd.c ---- */
 enum err login_open(struct frontend *f, int fd);
 void login_events(struct frontend *f);
+void login_poll(struct frontend *f); /* epoll follows the backlog */
 void login_refill(struct frontend *f);
-/* Gives c a number and a binding from the stock and writes BIND and OPTIONS. OP_PAUSE: none there yet, or no room. */
-enum op_result login_bind(struct frontend *f, struct client *c);
-void login_number_free(struct frontend *f, uint32_t number);
+bool login_can_greet(struct frontend *f); /* INFO can be written */
+void login_greet(struct frontend *f, struct client *c); /* a nonce for its INFO, if it is to have one */
+/* identity_bind with a binding from the stock; OP_PAUSE also if there is none yet. */
+enum op_result login_stock_bind(struct frontend *f, struct client *c);
+uint32_t number_take(struct frontend *f, enum asked_for what); /* in a new generation; NO_NUMBER: none left */
+void number_free(struct frontend *f, uint32_t number);
 
 /* ---- replay.c ---- */
 void replay_begin(struct frontend *f, uint32_t epoch);

@@ -17,6 +17,29 @@ enum { SMALLEST = 64 };
 
 /* ---- a connection's own buffer ---- */
 
+/* Where a CONNECT was cut in two, its first half may hold a credential. */
+static bool may_be_secret(const struct client *c, const char *at, size_t len) {
+    return len > 0 && (c->state == CLIENT_OPEN || at[0] == 'C' || at[0] == 'c');
+}
+
+static void wipe(const struct client *c, char *at, size_t len) {
+    if (may_be_secret(c, at, len))
+        explicit_bzero(at, len);
+}
+
+/* As realloc, but what was there is wiped if it may be secret. */
+static char *in_grow(const struct client *c, size_t cap) {
+    if (!may_be_secret(c, c->in, c->in_len))
+        return realloc(c->in, cap);
+    char *grown = malloc(cap);
+    if (!grown)
+        return NULL;
+    memcpy(grown, c->in, c->in_len);
+    explicit_bzero(c->in, c->in_len);
+    free(c->in);
+    return grown;
+}
+
 static bool in_reserve(struct client *c, size_t len) {
     if (len <= c->in_cap)
         return true;
@@ -25,7 +48,7 @@ static bool in_reserve(struct client *c, size_t len) {
         cap *= 2;
     if (c->in_need > len && cap > c->in_need)
         cap = c->in_need; /* a payload's end is known: no more than that */
-    char *grown = realloc(c->in, cap);
+    char *grown = in_grow(c, cap);
     if (!grown)
         return false;
     c->in = grown;
@@ -33,7 +56,8 @@ static bool in_reserve(struct client *c, size_t len) {
     return true;
 }
 
-static void in_release(struct client *c) {
+void input_release(struct client *c) {
+    wipe(c, c->in, c->in_len);
     free(c->in);
     c->in = NULL;
     c->in_len = c->in_cap = c->in_need = 0;
@@ -54,6 +78,9 @@ static void trace(const struct frontend *f, const struct client *c, const struct
  * longer wanted. */
 static size_t run(struct frontend *f, struct client *c, const char *at, size_t len) {
     size_t used = 0;
+    struct parse_limits limits = f->limits;
+    if (unlikely(c->binding.payload_max != 0 && c->binding.payload_max < limits.payload))
+        limits.payload = c->binding.payload_max;
     c->in_need = 0;
     c->flags &= ~(uint32_t)CLIENT_HELD;
     while (used < len && c->state < CLIENT_ENDING) {
@@ -61,8 +88,12 @@ static size_t run(struct frontend *f, struct client *c, const char *at, size_t l
             c->flags |= CLIENT_HELD;
             break;
         }
+        if (unlikely(c->state == CLIENT_OPEN) && !login_gate(f, c, at[used])) {
+            c->flags |= CLIENT_HELD;
+            break;
+        }
         struct parse_line line;
-        enum parse_result result = parser_next(at + used, len - used, &f->limits, &line);
+        enum parse_result result = parser_next(at + used, len - used, &limits, &line);
         if (unlikely(result != PARSE_DONE)) {
             if (result != PARSE_MORE)
                 op_bad(f, c, result);
@@ -104,7 +135,7 @@ static void run_own(struct frontend *f, struct client *c) {
     if (c->state >= CLIENT_ENDING)
         return; /* the buffer has gone */
     if (used == len) {
-        in_release(c);
+        input_release(c);
     } else if (used > 0) {
         memmove(c->in, c->in + used, len - used);
         c->in_len = (uint32_t)(len - used);
@@ -185,12 +216,12 @@ void input_read(struct frontend *f, struct client *c) {
     size_t rest = len - used;
     if (rest == 0) {
         if (c->in)
-            in_release(c);
+            input_release(c);
         return;
     }
     if (rest < kept || c->in_cap > 4 * rest) { /* shrink: a new buffer for a new rest */
         uint32_t need = c->in_need;
-        in_release(c);
+        input_release(c);
         c->in_need = need;
     }
     if (!in_reserve(c, rest)) {
@@ -198,6 +229,7 @@ void input_read(struct frontend *f, struct client *c) {
         return;
     }
     memcpy(c->in, f->read + used, rest);
+    wipe(c, f->read + used, rest);
     c->in_len = (uint32_t)rest;
 }
 

@@ -5,7 +5,6 @@
  * timer heap: every open connection is there, with its PING.
  */
 #include <stdlib.h>
-#include <sys/epoll.h>
 #include <unistd.h>
 
 #include "frontend/frontend.h"
@@ -32,11 +31,9 @@ static struct client *pick(const struct frontend *f) {
 static void close_listener(struct frontend *f) {
     if (f->listener < 0)
         return;
-    if (f->listener_armed)
-        epoll_ctl(f->epoll, EPOLL_CTL_DEL, f->listener, NULL);
+    accept_disarm(f);
     close(f->listener);
     f->listener = -1;
-    f->listener_armed = false;
 }
 
 static void set_due(struct frontend *f, uint64_t due_ns) {

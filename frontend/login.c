@@ -1,8 +1,14 @@
-/* Bindings from authd.
+/* Who a connection is: the conversation with authd about logins.
  *
- * Where no authentication is configured a binding says the same for everybody, so a stock of them, for the next connection
- * numbers, is asked for ahead: a new client then costs no round trip to authd. A number is used in one generation after
- * another; none comes twice.
+ *   CONNECT --login_ask--> asked --Bound--> bound (BIND, OPTIONS)
+ *                            |--Refusal--> -ERR, the end
+ *                            `--authd dies--> asked again, in a new generation, when the next one is there
+ *
+ * The connection's parser stands still meanwhile. Credentials lie in memory of secrets.c until the verdict; no time-out of the
+ * client's fires while a verdict is out, unless authd itself is away.
+ *
+ * A login of a connection that is let in already gives it another identity, if the verdict says so: under a new number, while
+ * the old number with all its subscriptions is closed as if its client had gone.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -11,162 +17,295 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "frontend/frontend.h"
+#include "frontend/secrets.h"
 #include "ipc/auth.pb-c.h"
+#include "nats/errors.h"
 
-enum { STATE_POLICY = 0, STATE_OPEN };
+enum { CREDENTIALS = CONNECT_SIG + 1 };
 
-static enum err on_policy(struct channel *c, void *owner, const void *message, const int *fds) {
-    (void)fds;
-    const Bulkhead__Policy *m = message;
-    if (m->login)
-        log_die("authd asks for logins, which this frontend cannot carry yet");
-    c->state = STATE_OPEN;
-    login_refill(owner);
-    return ERR_OK;
-}
-
-static void wake_waiting(struct frontend *f) {
-    struct vector now = f->waiting;
-    f->waiting = (struct vector){0};
-    for (uint32_t i = 0; i < now.count; i++)
-        client_wake(f, now.at[i]);
-    free(now.at);
-}
-
-static enum err on_bound(struct channel *c, void *owner, const void *message, const int *fds) {
-    (void)c, (void)fds;
-    struct frontend *f = owner;
-    const Bulkhead__Bound *m = message;
-    struct stock *s = &f->stock[f->stock_count];
-    if (f->stock_count >= STOCK || f->stock_asked == 0 || m->sealed.len != sizeof s->binding)
-        return ERR_STATE;
-    memcpy(&s->binding, m->sealed.data, sizeof s->binding);
-    s->number = m->id;
-    if (s->number >= f->number_high || s->binding.conn != s->number)
-        return ERR_STATE;
-    s->generation = f->generation[s->number];
-    f->stock_asked--;
-    f->stock_count++;
-    wake_waiting(f);
-    return ERR_OK;
-}
-
-static enum err on_refusal(struct channel *c, void *owner, const void *message, const int *fds) {
-    (void)c, (void)fds;
-    struct frontend *f = owner;
-    const Bulkhead__Refusal *m = message;
-    if (m->id >= f->number_high || f->stock_asked == 0)
-        return ERR_STATE;
-    f->stock_asked--;
-    log_warn("authd refuses a binding for connection number %u; it is asked again in a new generation", m->id);
-    login_number_free(f, m->id);
-    return ERR_OK;
-}
-
-static const struct channel_rule rules[] = {
-    {MESSAGE_POLICY, 0, 1u << STATE_POLICY, 64, &bulkhead__policy__descriptor, on_policy},
-    {MESSAGE_BOUND, 0, 1u << STATE_OPEN, 256, &bulkhead__bound__descriptor, on_bound},
-    {MESSAGE_REFUSAL, 0, 1u << STATE_OPEN, 64, &bulkhead__refusal__descriptor, on_refusal},
+/* A login without a verdict, or with one that waits for room in the ring. */
+struct login {
+    char *secret; /* the credentials, one behind the other */
+    size_t secret_len;
+    uint16_t len[CREDENTIALS]; /* by enum connect_text */
+    bool anonymous;            /* no CONNECT: the operation that came first waits behind it */
+    bool sent;
+    bool admitted;          /* binding is the verdict, and its number is not in use yet */
+    uint32_t number;        /* that it was asked for, if sent or admitted */
+    struct connect connect; /* without credentials */
+    struct binding binding;
 };
 
-enum err login_open(struct frontend *f, int fd) {
-    if (f->authd_open)
-        channel_close(&f->authd);
-    enum err e = channel_open(&f->authd, fd, "authd", rules, sizeof rules / sizeof *rules, f, 0);
-    f->authd_open = e == ERR_OK;
-    if (e != ERR_OK)
-        return e;
-    /* What the authd before was asked for never comes: those numbers go on in their next generation. */
-    uint8_t *stocked = calloc(f->number_high + 1, 1);
-    if (!stocked)
-        return ERR_NOMEM;
-    for (uint32_t i = 0; i < f->stock_count; i++)
-        stocked[f->stock[i].number] = 1;
-    for (uint32_t i = 0; i < f->number_free_count; i++)
-        stocked[f->number_free[i]] = 1;
-    for (uint32_t n = 0; n < f->number_high; n++)
-        if (!stocked[n] && !f->by_number[n])
-            login_number_free(f, n);
-    free(stocked);
-    f->stock_asked = 0;
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &f->authd};
-    return epoll_ctl(f->epoll, EPOLL_CTL_ADD, fd, &event) == 0 ? ERR_OK : ERR_SYSTEM;
+/* ---- asking ---- */
+
+static void drop(struct frontend *f, struct client *c) {
+    if (c->login->admitted)
+        number_free(f, c->login->number);
+    secrets_give(c->login->secret, c->login->secret_len);
+    connect_free(&c->login->connect);
+    free(c->login);
+    c->login = NULL;
+    c->flags &= ~(uint32_t)CLIENT_CHECKED;
 }
 
-void login_events(struct frontend *f) {
-    if (f->authd_open && channel_receive(&f->authd, 256) != ERR_OK) {
-        channel_close(&f->authd); /* logins wait until the supervisor brings a new authd */
-        f->authd_open = false;
-    }
-}
-
-/* ---- numbers ---- */
-
-static uint32_t number_take(struct frontend *f) {
-    if (f->number_free_count > 0)
-        return f->number_free[--f->number_free_count];
-    return f->number_high < SOFT_CONNS_MAX ? f->number_high++ : NO_NUMBER;
-}
-
-void login_number_free(struct frontend *f, uint32_t number) {
-    f->number_free[f->number_free_count++] = number;
-}
-
-void login_refill(struct frontend *f) {
-    if (!f->authd_open || f->authd.state != STATE_OPEN || f->stock_count + f->stock_asked > STOCK / 2)
+void login_drop(struct frontend *f, struct client *c) {
+    if (!c->login)
         return;
-    while (f->stock_count + f->stock_asked < STOCK) {
-        uint32_t number = number_take(f);
-        if (number == NO_NUMBER)
-            return;
-        Bulkhead__Login login = BULKHEAD__LOGIN__INIT;
-        login.id = number;
-        login.conn = number;
-        login.generation = ++f->generation[number];
-        login.ahead = true;
-        if (channel_send(&f->authd, MESSAGE_LOGIN, &login.base, NULL, 0) != ERR_OK) {
-            login_number_free(f, number);
-            return;
-        }
-        f->stock_asked++;
-    }
+    if (c->login->sent)
+        f->asked[c->login->number].client = NULL;
+    vector_remove(&f->asking, c);
+    vector_remove(&f->admitted, c);
+    drop(f, c);
 }
 
-/* ---- BIND ---- */
+static ProtobufCBinaryData credential(const struct login *l, enum connect_text which) {
+    size_t at = 0;
+    for (int i = 0; i < (int)which; i++)
+        at += l->len[i];
+    return (ProtobufCBinaryData){l->len[which], (uint8_t *)l->secret + at};
+}
 
-static enum op_result wait_for_stock(struct frontend *f, struct client *c) {
-    if (!vector_add(&f->waiting, c)) {
+/* Sends what waits for an authd; what cannot be sent now waits for the next occasion. */
+static void send_login(struct frontend *f, struct client *c) {
+    struct login *l = c->login;
+    uint32_t number = f->authd_open && f->authd.state == LOGIN_OPEN ? number_take(f, ASKED_LOGIN) : NO_NUMBER;
+    if (number == NO_NUMBER)
+        return;
+    Bulkhead__Login m = BULKHEAD__LOGIN__INIT;
+    m.id = m.conn = number;
+    m.generation = f->generation[number];
+    m.has_user = m.has_pass = m.has_token = m.has_nkey = m.has_jwt = m.has_sig = m.has_nonce = m.has_address = true;
+    m.user = credential(l, CONNECT_USER);
+    m.pass = credential(l, CONNECT_PASS);
+    m.token = credential(l, CONNECT_AUTH_TOKEN);
+    m.nkey = credential(l, CONNECT_NKEY);
+    m.jwt = credential(l, CONNECT_JWT);
+    m.sig = credential(l, CONNECT_SIG);
+    m.nonce = (ProtobufCBinaryData){strlen(c->nonce), (uint8_t *)c->nonce};
+    m.address = (ProtobufCBinaryData){sizeof c->peer, (uint8_t *)&c->peer};
+    m.has_type = true;
+    m.type = BULKHEAD__CONNECTION_TYPE__TYPE_STANDARD;
+    if (channel_send(&f->authd, MESSAGE_LOGIN, &m.base, NULL, 0) != ERR_OK) {
+        number_free(f, number);
+        return;
+    }
+    l->sent = true;
+    l->number = number;
+    f->asked[number].client = c;
+}
+
+void login_ask_again(struct frontend *f) {
+    for (uint32_t i = 0; i < f->asking.count; i++)
+        f->asking.at[i]->login->sent = false;
+}
+
+void login_send_waiting(struct frontend *f) {
+    for (uint32_t i = 0; i < f->asking.count; i++) {
+        if (!f->asking.at[i]->login->sent)
+            send_login(f, f->asking.at[i]);
+    }
+    login_poll(f);
+}
+
+/* Moves the credentials of in to secret memory. */
+static bool take_credentials(struct login *l, struct connect *in) {
+    for (int i = 0; i < CREDENTIALS; i++) {
+        l->len[i] = in->text[i] ? (uint16_t)strlen(in->text[i]) : 0;
+        l->secret_len += l->len[i];
+    }
+    l->secret = secrets_take(l->secret_len + 1);
+    if (!l->secret)
+        return false;
+    size_t at = 0;
+    for (int i = 0; i < CREDENTIALS; i++) {
+        if (l->len[i])
+            memcpy(l->secret + at, in->text[i], l->len[i]);
+        at += l->len[i];
+    }
+    l->secret_len++;
+    connect_wipe(in);
+    return true;
+}
+
+enum op_result login_ask(struct frontend *f, struct client *c, struct connect *in) {
+    struct connect none;
+    connect_init(&none);
+    struct login *l = calloc(1, sizeof *l);
+    if (!l || !take_credentials(l, in ? in : &none) || !vector_add(&f->asking, c)) {
+        if (l)
+            secrets_give(l->secret, l->secret_len);
+        free(l);
         client_error(f, c, NULL, "Out Of Memory");
         return OP_ENDED;
     }
-    login_refill(f);
-    return OP_PAUSE;
+    l->anonymous = !in;
+    l->connect = in ? *in : none;
+    if (in)
+        connect_init(in);
+    c->login = l;
+    c->flags |= CLIENT_CHECKED;
+    login_clock(f, c);
+    send_login(f, c);
+    login_poll(f);
+    return OP_DONE;
 }
 
-enum op_result login_bind(struct frontend *f, struct client *c) {
-    if (f->stock_count == 0)
-        return wait_for_stock(f, c);
-    uint64_t bind_len = record_len(0, 0, 0, 0, sizeof(struct binding));
-    if (!ring_has_room(&f->ingress, ring_round(bind_len) + RECORD_HEADER, 0)) {
+bool login_gate(struct frontend *f, struct client *c, char first) {
+    if (!f->policy.login || first == 'C' || first == 'c')
+        return true;
+    if (f->policy.anonymous)
+        login_ask(f, c, NULL);
+    else
+        login_refused(f, c, NULL, NULL);
+    return false;
+}
+
+/* ---- time ---- */
+
+void login_clock(struct frontend *f, struct client *c) {
+    c->auth_due_ms = f->policy.login ? f->now_ms + f->settings.auth_timeout_ms : 0;
+    timer_update(f, c);
+}
+
+void login_due(struct frontend *f, struct client *c) {
+    c->auth_due_ms = 0;
+    if (!f->policy.login || (c->state == CLIENT_BOUND && !c->login))
+        return;
+    if (c->login && c->login->sent) { /* it is us who take the time */
+        login_clock(f, c);
+        return;
+    }
+    client_log(c, LOG_DEBUG, NATS_ERR_AUTH_TIMEOUT);
+    client_error(f, c, NATS_ERR_AUTH_TIMEOUT, NATS_ERR_AUTH_TIMEOUT);
+}
+
+/* ---- verdicts ---- */
+
+void login_refused(struct frontend *f, struct client *c, const char *user, const char *nkey) {
+    switch (f->policy.log_form) {
+    case BULKHEAD__LOG_FORM__LOG_NKEY:
+        client_log(c, LOG_ERROR, "authentication error - Nkey \"%.80s\"", nkey ? nkey : "");
+        break;
+    case BULKHEAD__LOG_FORM__LOG_USER:
+        client_log(c, LOG_ERROR, "authentication error - User \"%.120s\"", user ? user : "");
+        break;
+    default:
+        client_log(c, LOG_ERROR, "authentication error");
+    }
+    client_error(f, c, NATS_ERR_AUTHORIZATION, "Authentication Failure");
+}
+
+bool login_is_new(const struct client *c, const struct login *l) {
+    return c->binding.account != l->binding.account || c->binding.principal != l->binding.principal ||
+           c->binding.permissions != l->binding.permissions;
+}
+
+
+/* The old identity goes on as a connection whose client has gone, and takes number and subscriptions with it. */
+static bool split_off(struct frontend *f, struct client *c) {
+    struct client *old = calloc(1, sizeof *old);
+    if (!old)
+        return false;
+    old->fd = -1;
+    old->state = CLIENT_GONE;
+    old->cid = c->cid;
+    old->peer = c->peer;
+    old->peer_port = c->peer_port;
+    old->number = c->number;
+    old->binding = c->binding;
+    old->options = c->options;
+    old->first_sub = c->first_sub;
+    old->last_pos = c->last_pos;
+    old->flags = (c->flags & CLIENT_GATE_TOLD) | CLIENT_CLOSE_TOLD;
+    f->by_number[old->number] = old;
+    c->number = NO_NUMBER;
+    c->first_sub = 0;
+    c->flags &= ~(uint32_t)(CLIENT_GATED | CLIENT_GATE_TOLD | CLIENT_DRAINS);
+    return link_small(f, old, RECORD_CLOSE, 0) && link_journal(f, RECORD_CLOSE, old->number, 0, 0);
+}
+
+enum op_result identity_bind(struct frontend *f, struct client *c, uint32_t number, const struct binding *b) {
+    uint64_t bind_len = record_len(0, 0, 0, 0, sizeof *b);
+    if (!ring_has_room(&f->ingress, ring_round(bind_len) + 2 * RECORD_HEADER, 0)) {
         f->ring_full = true;
         return OP_PAUSE;
     }
-    const struct stock *s = &f->stock[--f->stock_count];
-    c->number = s->number;
-    c->binding = s->binding;
+    bool kept = c->number == NO_NUMBER || split_off(f, c);
+    c->number = number;
+    c->binding = *b;
     c->state = CLIENT_BOUND;
-    f->by_number[c->number] = c;
-    struct record rec = {
-        .len = (uint32_t)bind_len, .type = RECORD_BIND, .conn = c->number, .payload_len = sizeof s->binding};
+    c->auth_due_ms = 0;
+    f->by_number[number] = c;
+    struct record rec = {.len = (uint32_t)bind_len, .type = RECORD_BIND, .conn = number, .payload_len = sizeof *b};
     uint8_t *at = link_claim(f, bind_len);
     memcpy(at, &rec, sizeof rec);
-    memcpy(at + RECORD_HEADER, &c->binding, sizeof c->binding);
+    memcpy(at + RECORD_HEADER, b, sizeof *b);
     link_put(f, c, bind_len);
-    bool kept = link_journal(f, RECORD_BIND, c->number, 0, 0);
+    kept &= link_journal(f, RECORD_BIND, number, 0, 0);
     kept &= link_small(f, c, RECORD_OPTIONS, c->options);
-    login_refill(f);
     if (kept)
         return OP_DONE;
     client_error(f, c, NULL, "Out Of Memory");
     return OP_ENDED;
+}
+
+enum op_result login_bind(struct frontend *f, struct client *c, struct login *l) {
+    l->admitted = false; /* the number is the connection's now; l is gone if the connection ends here */
+    enum op_result r = identity_bind(f, c, l->number, &l->binding);
+    if (r == OP_PAUSE)
+        l->admitted = true;
+    return r;
+}
+
+/* The verdict takes effect; false: the ring is full, later. */
+static bool admit(struct frontend *f, struct client *c) {
+    struct login *l = c->login;
+    enum op_result r = l->anonymous ? login_bind(f, c, l) : connect_take(f, c, &l->connect, l);
+    if (r == OP_PAUSE)
+        return false;
+    if (!c->login)
+        return true; /* it has ended, and its login with it */
+    drop(f, c);
+    c->auth_due_ms = 0;
+    timer_update(f, c);
+    client_wake(f, c);
+    return true;
+}
+
+void login_run(struct frontend *f) {
+    while (f->admitted.count > 0) {
+        struct client *c = f->admitted.at[0];
+        if (!admit(f, c))
+            return;
+        vector_remove(&f->admitted, c);
+    }
+}
+
+void login_verdict(struct frontend *f, struct client *c, const struct binding *b) {
+    struct login *l = c->login;
+    l->sent = false;
+    vector_remove(&f->asking, c);
+    secrets_give(l->secret, l->secret_len);
+    l->secret = NULL;
+    l->binding = *b;
+    l->admitted = true;
+    check(vector_add(&f->admitted, c));
+    login_run(f);
+}
+
+void login_refusal(struct frontend *f, struct client *c, int why) {
+    struct login *l = c->login;
+    l->sent = false;
+    if (why == BULKHEAD__REFUSAL_REASON__REFUSAL_STALE) { /* another number and generation will do */
+        send_login(f, c);
+        return;
+    }
+    char user[128] = "", nkey[128] = "";
+    ProtobufCBinaryData name = credential(l, CONNECT_USER), key = credential(l, CONNECT_NKEY);
+    memcpy(user, name.data, name.len < sizeof user - 1 ? name.len : sizeof user - 1);
+    memcpy(nkey, key.data, key.len < sizeof nkey - 1 ? key.len : sizeof nkey - 1);
+    if (why == BULKHEAD__REFUSAL_REASON__REFUSAL_ACCOUNT)
+        client_error(f, c, NATS_ERR_REGISTRATION, "Failed Account Registration");
+    else
+        login_refused(f, c, user, nkey);
 }

@@ -23,6 +23,7 @@
 #include "base/log.h"
 #include "base/sandbox.h"
 #include "frontend/frontend.h"
+#include "frontend/secrets.h"
 #include "ipc/note.h"
 
 /* All that a frontend may ask of the kernel, beside the common calls of base/sandbox.c. No address in sendto and no
@@ -124,7 +125,7 @@ static void look_at_room(struct frontend *f) {
 static bool has_work(struct frontend *f) {
     struct ring_reader *r = &f->egress;
     if (ring_ready(r) > 0 || !ring_reader_refresh(r) || ring_ready(r) > 0 ||
-        (f->ready.count > 0 && !f->ring_full) || f->again)
+        ((f->ready.count > 0 || f->admitted.count > 0) && !f->ring_full) || f->again)
         return true;
     /* A fence or a waiting CLOSE moves when the router has consumed more. */
     if (f->fenced.count > 0 || f->deferred.count > 0 || f->owing.count > 0 || f->ring_full || f->snapshot) {
@@ -175,19 +176,11 @@ static bool wait_for_work(struct frontend *f, struct idle *idle) {
 
 /* ---- the loop ---- */
 
-static void arm_listener(struct frontend *f) {
-    if (f->listener_armed || f->listener < 0 || !f->go || f->stock_count == 0)
-        return;
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &f->listener};
-    if (epoll_ctl(f->epoll, EPOLL_CTL_ADD, f->listener, &event) != 0)
-        log_die("The listener cannot be watched");
-    f->listener_armed = true;
-    note_send(f->control.fd, NOTE_READY, 0, 0);
-}
-
 static void turn(struct frontend *f) {
     read_clock(f);
     f->turn_written = 0;
+    if (f->admitted.count > 0 && !f->ring_full)
+        login_run(f);
     if (f->ready.count > 0 && !f->ring_full)
         input_resume(f);
     if (f->owing.count > 0)
@@ -215,8 +208,7 @@ static void turn(struct frontend *f) {
 /* The end was asked for: what is in hand goes out, then every connection is closed without a word. */
 static void stop(struct frontend *f) {
     uint64_t until = clock_mono_ms() + STOP_MS;
-    if (f->listener_armed)
-        epoll_ctl(f->epoll, EPOLL_CTL_DEL, f->listener, NULL);
+    accept_disarm(f);
     bool waits = true;
     while (waits && clock_mono_ms() < until) {
         turn(f);
@@ -239,7 +231,7 @@ static void run(struct frontend *f) {
             events = poll_events(f, 0);
         if (f->go) {
             turn(f);
-            arm_listener(f);
+            accept_arm(f);
         }
         if (f->stopping)
             stop(f);
@@ -262,7 +254,8 @@ static void make_tables(struct frontend *f) {
     f->by_number = calloc(SOFT_CONNS_MAX, sizeof(struct client *));
     f->generation = calloc(SOFT_CONNS_MAX, sizeof(uint32_t));
     f->number_free = calloc(SOFT_CONNS_MAX, sizeof(uint32_t));
-    if (!f->by_number || !f->generation || !f->number_free)
+    f->asked = calloc(SOFT_CONNS_MAX, sizeof(struct asked));
+    if (!f->by_number || !f->generation || !f->number_free || !f->asked)
         log_die("No memory at start");
 }
 
@@ -272,6 +265,7 @@ int main(void) {
     f->listener = -1;
     hash_key_make(&f->hash);
     connect_prepare();
+    secrets_prepare();
     make_tables(f);
     f->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (f->epoll < 0 || control_open(f) != ERR_OK)

@@ -23,8 +23,8 @@ static enum op_result line(struct frontend *f, struct client *c, const char *tex
     return c->state < CLIENT_ENDING ? OP_DONE : OP_ENDED;
 }
 
-static enum op_result end(struct frontend *f, struct client *c, const char *text, const char *reason) {
-    client_error(f, c, text, reason);
+static enum op_result no_memory(struct frontend *f, struct client *c) {
+    client_error(f, c, NULL, "Out Of Memory");
     return OP_ENDED;
 }
 
@@ -61,99 +61,7 @@ static enum op_result prepare(struct frontend *f, struct client *c) {
         return OP_PAUSE;
     if (likely(c->state == CLIENT_BOUND))
         return OP_DONE;
-    return login_bind(f, c);
-}
-
-/* ---- CONNECT ---- */
-
-static void take_name(struct client *c, const struct connect *in) {
-    const char *lang = in->text[CONNECT_LANG], *version = in->text[CONNECT_VERSION], *name = in->text[CONNECT_NAME];
-    if (!lang && !version && !name)
-        return;
-    char text[256];
-    int n = 0;
-    if (version)
-        n += snprintf(text + n, sizeof text - (size_t)n, "v%.60s", version);
-    if (lang)
-        n += snprintf(text + n, sizeof text - (size_t)n, "%s%.60s", n ? ":" : "", lang);
-    if (name)
-        snprintf(text + n, sizeof text - (size_t)n, "%s%.100s", n ? ":" : "", name);
-    free(c->who);
-    c->who = strdup(text);
-}
-
-static uint8_t options_of(const struct connect *in) {
-    return (uint8_t)((in->echo ? RECORD_ECHO : 0) | (in->headers ? RECORD_HEADERS : 0) |
-                     (in->no_responders ? RECORD_NO_RESPONDERS : 0) | (in->verbose ? RECORD_VERBOSE : 0) |
-                     (in->pedantic ? RECORD_PEDANTIC : 0));
-}
-
-static void connect_from(struct connect *in, const struct client *c) {
-    connect_init(in);
-    if (!(c->flags & CLIENT_CONNECTED))
-        return;
-    in->echo = c->options & RECORD_ECHO;
-    in->headers = c->options & RECORD_HEADERS;
-    in->no_responders = c->options & RECORD_NO_RESPONDERS;
-    in->verbose = c->options & RECORD_VERBOSE;
-    in->pedantic = c->options & RECORD_PEDANTIC;
-    in->protocol = c->protocol;
-}
-
-/* Options of a connection that is already bound. */
-static enum op_result change_options(struct frontend *f, struct client *c, uint8_t options) {
-    uint8_t old = c->options;
-    if (options == old)
-        return OP_DONE;
-    if (!link_small(f, c, RECORD_OPTIONS, options))
-        return OP_PAUSE;
-    if (!link_journal(f, RECORD_OPTIONS, c->number, old, 0))
-        return end(f, c, NULL, "Out Of Memory");
-    c->options = options;
-    return OP_DONE;
-}
-
-static enum op_result connect_checked(struct frontend *f, struct client *c, struct connect *in) {
-    in->headers = in->headers && !f->settings.no_headers;
-    if (in->text[CONNECT_ACCOUNT] || in->new_account)
-        return end(f, c, NATS_ERR_AUTHORIZATION, "Authentication Failure");
-    if (in->protocol < 0 || in->protocol > 1)
-        return end(f, c, NATS_ERR_CLIENT_PROTOCOL, "Protocol Violation");
-    if (in->no_responders && !in->headers)
-        return end(f, c, NATS_ERR_NO_RESPONDERS, "No Responders Requires Headers");
-    enum op_result r;
-    if (c->state == CLIENT_BOUND) {
-        r = change_options(f, c, options_of(in));
-    } else {
-        uint8_t old = c->options;
-        c->options = options_of(in);
-        r = login_bind(f, c);
-        if (r == OP_PAUSE)
-            c->options = old;
-    }
-    if (r != OP_DONE)
-        return r;
-    c->flags |= CLIENT_CONNECTED;
-    c->protocol = (uint8_t)in->protocol;
-    take_name(c, in);
-    c->activity_ms = f->now_ms;
-    c->ping_out = 0;
-    ping_restart(f, c, true);
-    return c->options & RECORD_VERBOSE ? line(f, c, OK_LINE, 5) : OP_DONE;
-}
-
-static enum op_result op_connect(struct frontend *f, struct client *c, struct view json) {
-    if (c->fence_at != 0)
-        return OP_PAUSE;
-    struct connect in;
-    connect_from(&in, c);
-    if (connect_parse(&in, json) != ERR_OK) {
-        op_bad(f, c, PARSE_CLOSE);
-        return OP_ENDED;
-    }
-    enum op_result r = connect_checked(f, c, &in);
-    connect_free(&in);
-    return r;
+    return login_stock_bind(f, c);
 }
 
 /* ---- PUB, HPUB ---- */
@@ -233,7 +141,7 @@ static enum op_result op_sub(struct frontend *f, struct client *c, const struct 
         return OP_PAUSE;
     uint32_t slot = sub_make(f, c, l);
     if (slot == 0)
-        return end(f, c, NULL, "Out Of Memory");
+        return no_memory(f, c);
     fixed.slot = slot - 1;
     struct record rec = {
         .len = (uint32_t)len,
@@ -252,7 +160,7 @@ static enum op_result op_sub(struct frontend *f, struct client *c, const struct 
     link_put(f, c, len);
     c->window_units += SUB_UNITS;
     c->activity_ms = f->now_ms;
-    return link_journal(f, RECORD_SUB, slot, 0, 0) ? OP_DONE : end(f, c, NULL, "Out Of Memory");
+    return link_journal(f, RECORD_SUB, slot, 0, 0) ? OP_DONE : no_memory(f, c);
 }
 
 static bool put_unsub(struct frontend *f, struct client *c, uint32_t slot, uint32_t max, bool answer) {
@@ -269,7 +177,7 @@ static bool put_unsub(struct frontend *f, struct client *c, uint32_t slot, uint3
     c->window_units += SUB_UNITS;
     struct fsub *s = sub_at(f, slot);
     if (!link_journal(f, RECORD_UNSUB, slot, 0, s->max)) {
-        end(f, c, NULL, "Out Of Memory");
+        no_memory(f, c);
         return true;
     }
     s->max = max;
@@ -321,7 +229,7 @@ enum op_result op_run(struct frontend *f, struct client *c, const struct parse_l
         c->ping_out = 0;
         return OP_DONE;
     case PARSE_CONNECT:
-        return op_connect(f, c, l->json);
+        return connect_run(f, c, l->json);
     case PARSE_PLUS_OK:
         return OP_DONE;
     case PARSE_INFO:

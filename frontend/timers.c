@@ -1,4 +1,4 @@
-/* Pings, deadlines and the ends of stalls: one heap entry per connection, due at the earliest of its times.
+/* Pings, deadlines, the time for a login and the ends of stalls: one heap entry per connection, due at the earliest of its times.
  *
  * Activity does not touch the heap: a timer that fires looks at when the connection was last active and goes on waiting.
  */
@@ -60,7 +60,7 @@ static uint64_t earliest(uint64_t a, uint64_t b) {
 }
 
 void timer_update(struct frontend *f, struct client *c) {
-    uint64_t due = earliest(c->write_due_ms, earliest(c->ping_due_ms, c->stall_due_ms));
+    uint64_t due = earliest(earliest(c->write_due_ms, c->auth_due_ms), earliest(c->ping_due_ms, c->stall_due_ms));
     if (due == 0 || c->fd < 0) {
         timer_remove(f, c);
         return;
@@ -144,6 +144,8 @@ void timers_run(struct frontend *f) {
             c->flags &= ~(uint32_t)CLIENT_STALLED;
             client_wake(f, c);
         }
+        if (c->auth_due_ms != 0 && c->auth_due_ms <= f->now_ms)
+            login_due(f, c);
         if (c->ping_due_ms != 0 && c->ping_due_ms <= f->now_ms) {
             c->ping_due_ms = 0;
             if (c->state != CLIENT_ENDING)

@@ -7,6 +7,7 @@
 #define NATS_ERR_AUTHORIZATION     "Authorization Violation"
 #define NATS_ERR_AUTH_TIMEOUT      "Authentication Timeout"
 #define NATS_ERR_AUTH_EXPIRED      "User Authentication Expired"
+#define NATS_ERR_REVOKED           "User Authentication Revoked"
 #define NATS_ERR_ACCOUNT_EXPIRED   "Account Authentication Expired"
 #define NATS_ERR_MAX_CONNECTIONS   "maximum connections exceeded"
 #define NATS_ERR_ACCOUNT_CONNS     "maximum account active connections exceeded"

@@ -121,3 +121,17 @@ bool subject_covers(struct view a, struct view b) {
             return a_more == b_more;
     }
 }
+
+bool subject_overlaps(struct view a, struct view b) {
+    for (;;) {
+        struct view a_token, b_token;
+        bool a_more = token_cut(&a, &a_token);
+        bool b_more = token_cut(&b, &b_token);
+        if (token_is(a_token, '>') || token_is(b_token, '>'))
+            return true;
+        if (!token_is(a_token, '*') && !token_is(b_token, '*') && !view_equal(a_token, b_token))
+            return false;
+        if (!a_more || !b_more)
+            return a_more == b_more;
+    }
+}

@@ -34,4 +34,7 @@ bool subject_matches(struct view pattern, struct view subject);
 /* True if every subject that b matches is also matched by a. Both must be valid patterns. */
 bool subject_covers(struct view a, struct view b);
 
+/* True if some subject is matched by both a and b. Both must be valid patterns. */
+bool subject_overlaps(struct view a, struct view b);
+
 #endif

@@ -1,4 +1,6 @@
-/* Accounts come from the account book alone; a login is answered only after its account has been read here. */
+/* Accounts, permission sets, floors and permits come from the account book alone; a login is answered only after its
+ * account has been read here. What is new is read to its end and then applied to the connections in one go.
+ */
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -48,12 +50,46 @@ static void take_account(struct router *r, const struct book_account *entry) {
     a->name[entry->name_len] = 0;
 }
 
-/* Where the principal's floor is, or where it would come. */
-static uint32_t floor_place(const struct account *a, uint32_t principal) {
-    uint32_t low = 0, high = a->floor_count;
+/* ---- permission sets ---- */
+
+struct permissions *account_set(struct router *r, uint32_t number) {
+    return number < r->set_high ? r->set[number] : NULL;
+}
+
+static bool sets_grow(struct router *r, uint32_t number) {
+    if (number < r->set_high)
+        return true;
+    if (number >= SETS_MAX)
+        return false;
+    uint32_t high = (number / CHUNK + 1) * CHUNK;
+    high = high < 2 * r->set_high ? 2 * r->set_high : high;
+    struct permissions **grown = realloc(r->set, high * sizeof *grown);
+    if (!grown)
+        return false;
+    memset(grown + r->set_high, 0, (high - r->set_high) * sizeof *grown);
+    r->set = grown;
+    r->set_high = high;
+    return true;
+}
+
+static void take_rules(struct router *r, const struct book_entry *entry) {
+    uint32_t number = entry->rules.number;
+    if (!sets_grow(r, number)) {
+        log_error("permission set %u: no memory or no number left; its logins are refused", number);
+        return;
+    }
+    if (!r->set[number])
+        r->set[number] = permissions_new(&r->tools, &entry->rules, entry->pos);
+}
+
+/* ---- what is over, and what has changed ---- */
+
+/* Where what is said of the principal is, or where it would come. */
+static uint32_t standing_place(const struct account *a, uint32_t principal) {
+    uint32_t low = 0, high = a->standing_count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (a->floors[middle].principal < principal)
+        if (a->standing[middle].principal < principal)
             low = middle + 1;
         else
             high = middle;
@@ -61,67 +97,140 @@ static uint32_t floor_place(const struct account *a, uint32_t principal) {
     return low;
 }
 
-uint64_t account_floor(const struct account *a, uint32_t principal) {
-    uint32_t at = floor_place(a, principal);
-    bool own = at < a->floor_count && a->floors[at].principal == principal;
-    return own && a->floors[at].serial > a->floor ? a->floors[at].serial : a->floor;
+const struct standing *account_standing(const struct account *a, uint32_t principal) {
+    uint32_t at = standing_place(a, principal);
+    return at < a->standing_count && a->standing[at].principal == principal ? &a->standing[at] : NULL;
 }
 
-static bool floors_grow(struct account *a) {
-    if (a->floor_count < a->floor_cap)
-        return true;
-    uint32_t cap = a->floor_cap ? 2 * a->floor_cap : 16;
-    struct floor *grown = realloc(a->floors, cap * sizeof *grown);
-    if (!grown)
-        return false;
-    a->floors = grown;
-    a->floor_cap = cap;
-    return true;
+uint64_t account_floor(const struct account *a, uint32_t principal) {
+    const struct standing *s = account_standing(a, principal);
+    return s && s->floor > a->floor ? s->floor : a->floor;
+}
+
+/* Null: no memory. */
+static struct standing *standing_make(struct account *a, uint32_t principal) {
+    uint32_t at = standing_place(a, principal);
+    if (at < a->standing_count && a->standing[at].principal == principal)
+        return &a->standing[at];
+    if (a->standing_count == a->standing_cap) {
+        uint32_t cap = a->standing_cap ? 2 * a->standing_cap : 16;
+        struct standing *grown = realloc(a->standing, cap * sizeof *grown);
+        if (!grown)
+            return NULL;
+        a->standing = grown;
+        a->standing_cap = cap;
+    }
+    memmove(a->standing + at + 1, a->standing + at, (a->standing_count++ - at) * sizeof *a->standing);
+    a->standing[at] = (struct standing){.principal = principal};
+    return &a->standing[at];
+}
+
+/* What cannot be noted for one user holds for all, and what cannot be changed ends. */
+static void floor_all(struct account *a, uint64_t serial, uint32_t kick) {
+    if (serial <= a->floor)
+        return;
+    a->floor = serial;
+    a->floor_kick = kick;
 }
 
 static void take_floor(struct account *a, const struct book_floor *entry) {
-    uint32_t at = floor_place(a, entry->principal);
-    if (entry->principal != 0 && at < a->floor_count && a->floors[at].principal == entry->principal) {
-        if (entry->serial > a->floors[at].serial)
-            a->floors[at].serial = entry->serial;
-    } else if (entry->principal != 0 && floors_grow(a)) {
-        memmove(a->floors + at + 1, a->floors + at, (a->floor_count++ - at) * sizeof *a->floors);
-        a->floors[at] = (struct floor){entry->principal, entry->serial};
-    } else if (entry->serial > a->floor) {
+    uint32_t kick = entry->kick > 0 && entry->kick < RECORD_KICK_END ? entry->kick : RECORD_KICK_REVOKED;
+    struct standing *s = entry->principal != 0 ? standing_make(a, entry->principal) : NULL;
+    if (s && entry->serial > s->floor) {
+        s->floor = entry->serial;
+        s->kick = kick;
+    } else if (!s) {
         if (entry->principal != 0)
             log_error("account %u: no memory for a floor of one user, it holds for all", a->number);
-        a->floor = entry->serial;
+        floor_all(a, entry->serial, kick);
     }
 }
 
-static void kick_below_floor(struct router *r, const struct book_floor *floor) {
+static void take_permit(struct router *r, struct account *a, const struct book_permit *entry) {
+    struct standing *s = standing_make(a, entry->principal);
+    if (!s || (entry->permissions != 0 && !account_set(r, entry->permissions))) {
+        log_error("account %u user %u: its changed permissions cannot be had, its connections end", a->number,
+                  entry->principal);
+        if (!s)
+            floor_all(a, entry->serial, RECORD_KICK_REVOKED);
+        else if (entry->serial > s->floor)
+            s->floor = entry->serial, s->kick = RECORD_KICK_REVOKED;
+        return;
+    }
+    if (entry->serial < s->permit)
+        return;
+    s->permit = entry->serial;
+    s->permissions = entry->permissions;
+    s->payload_max = entry->payload_max;
+}
+
+static void apply_to(struct router *r, struct link *l, uint32_t number, struct conn *c, const struct account *a) {
+    const struct standing *s = account_standing(a, c->principal);
+    if (s && c->serial < s->floor)
+        admit_kick(r, l, number, (enum record_kick)s->kick);
+    else if (c->serial < a->floor)
+        admit_kick(r, l, number, (enum record_kick)a->floor_kick);
+    else if (s && c->serial < s->permit &&
+             (c->permissions != s->permissions || c->payload_max != rights_payload(s->payload_max)))
+        rights_give(r, l, number, c, s->permissions, s->payload_max);
+}
+
+/* Once for all that was new in the book: it takes a look at every connection. */
+static void apply(struct router *r) {
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];
         if (l->state != LINK_LIVE && l->state != LINK_REPLAY)
             continue;
         for (uint32_t n = 0; n < l->conn_high; n++) {
             struct conn *c = link_conn(l, n);
-            if (c && c->state == CONN_BOUND && c->account == floor->account &&
-                (floor->principal == 0 || c->principal == floor->principal) && c->serial < floor->serial)
-                admit_kick(r, l, n, RECORD_KICK_REVOKED);
+            const struct account *a = c && c->state == CONN_BOUND ? account_find(r, c->account) : NULL;
+            if (a && a->changed)
+                apply_to(r, l, n, c, a);
         }
     }
+    for (uint32_t n = 0; n < r->account_high; n++)
+        if (r->account[n])
+            r->account[n]->changed = false;
+}
+
+/* True if connections may be concerned. */
+static bool take_entry(struct router *r, const struct book_entry *entry) {
+    struct account *a;
+    switch (entry->type) {
+    case BOOK_ACCOUNT:
+        take_account(r, &entry->account);
+        return false;
+    case BOOK_RULES:
+        take_rules(r, entry);
+        return false;
+    case BOOK_FLOOR:
+        a = account_find(r, entry->floor.account);
+        if (a)
+            take_floor(a, &entry->floor);
+        break;
+    case BOOK_PERMIT:
+        a = account_find(r, entry->permit.account);
+        if (a)
+            take_permit(r, a, &entry->permit);
+        break;
+    default:
+        return false;
+    }
+    if (a)
+        a->changed = true;
+    return a != NULL;
 }
 
 void accounts_read(struct router *r) {
     struct book_entry entry;
+    bool changed = false;
     enum err e;
-    while ((e = book_next(&r->book, &entry)) == ERR_OK) {
-        if (entry.type == BOOK_ACCOUNT) {
-            take_account(r, &entry.account);
-        } else if (entry.type == BOOK_FLOOR) {
-            struct account *a = account_find(r, entry.floor.account);
-            if (a)
-                take_floor(a, &entry.floor);
-            kick_below_floor(r, &entry.floor);
-        }
-    }
-    if (e == ERR_FORGED)
-        log_error("the account book is damaged at byte %llu: accounts beyond are unknown",
-                  (unsigned long long)r->book.pos);
+    while ((e = book_next(&r->book, &entry)) == ERR_OK)
+        changed |= take_entry(r, &entry);
+    free(book_keep(&r->book)); /* of the last set; it is copied again when it is compiled */
+    if (changed)
+        apply(r);
+    if (e != ERR_AGAIN)
+        log_error("the account book cannot be read at byte %llu: accounts beyond are unknown: %s",
+                  (unsigned long long)r->book.pos, err_text(e));
 }

@@ -55,7 +55,16 @@ static enum err judge(struct router *r, struct link *l, uint32_t number, const s
     }
     if (!a)
         return ERR_RANGE;
-    return b->serial < account_floor(a, b->principal) ? ERR_STALE : ERR_OK;
+    if (b->serial < account_floor(a, b->principal))
+        return ERR_STALE;
+    const struct standing *s = account_standing(a, b->principal);
+    if (s && b->serial < s->permit) {
+        b->permissions = s->permissions;
+        b->payload_max = s->payload_max;
+    }
+    if (b->permissions != 0 && !account_set(r, b->permissions))
+        accounts_read(r);
+    return b->permissions == 0 || account_set(r, b->permissions) ? ERR_OK : ERR_RANGE;
 }
 
 /* The connection of a first record; null if the number cannot be, or is in use. */
@@ -109,10 +118,13 @@ enum step admit_bind(struct router *r, struct link *l, const struct record *rec,
     c->sub_count = 0;
     c->stalled_until = 0;
     c->drained_at = 0;
+    check(rights_give(r, l, rec->conn, c, b.permissions, b.payload_max));
     a->conn_count++;
     counter_add(r->counters, COUNTER_BINDINGS, 1);
     if (a->conns_max != 0 && a->conn_count > a->conns_max)
         admit_kick(r, l, rec->conn, RECORD_KICK_ACCOUNT_CONNS);
+    else if (replay && c->set)
+        rights_recheck(r, l, rec->conn, c); /* the router before may not have come to the end of that */
     return STEP_DONE;
 }
 
@@ -126,7 +138,7 @@ static bool closing_push(struct router *r, struct link *l, uint32_t number) {
         r->closing_cap = cap;
     }
     r->closing[r->closing_count++] = (struct closing){l->number, number};
-    r->has_dead = true;
+    router_wary(r, WARY_DEAD, true);
     return true;
 }
 
@@ -135,6 +147,7 @@ static void retire(struct router *r, struct link *l, uint32_t number, struct con
     struct account *a = account_find(r, c->account);
     if (a && c->state == CONN_BOUND)
         a->conn_count--;
+    rights_end(r, c);
     if (c->gated)
         stall_gate(r, l, c, number, false);
     stall_forget(r, l->number, number);
@@ -189,10 +202,11 @@ bool admit_remove_step(struct router *r) {
             egress_mark(r, l, at.conn, MARK_FREE);
     }
     r->closing_count = kept;
-    if (r->has_dead && kept == 0) {
-        r->has_dead = false;
+    if ((r->wary & WARY_DEAD) && kept == 0) {
+        bool ending = false;
         for (uint32_t i = 0; i < r->link_high; i++)
-            r->has_dead |= r->link[i].state == LINK_ENDING;
+            ending |= r->link[i].state == LINK_ENDING;
+        router_wary(r, WARY_DEAD, ending);
     }
     return worked;
 }

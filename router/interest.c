@@ -1,7 +1,8 @@
 /* SUB and UNSUB.
  *
  * The order of tests is the protocol's: permission, token count, subscription count, validity. Whatever ends a
- * subscription, or keeps it from coming to life, its edge gets exactly one SLOT_FREE (or the CONN_FREE of its connection).
+ * subscription, or keeps it from coming to life, its edge gets exactly one SLOT_FREE (or the CONN_FREE of its
+ * connection).
  */
 #include "base/check.h"
 #include "nats/proto.h"
@@ -24,6 +25,8 @@ static void conn_list_remove(struct router *r, struct conn *c, uint32_t index) {
         router_sub(r, s->conn_prev)->conn_next = s->conn_next;
     else
         c->first_sub = s->conn_next;
+    if (unlikely(c->recheck_at == index))
+        c->recheck_at = s->conn_next;
     if (s->conn_next)
         router_sub(r, s->conn_next)->conn_prev = s->conn_prev;
     c->sub_count--;
@@ -33,6 +36,7 @@ void interest_drop(struct router *r, struct link *l, struct conn *c, uint32_t in
     struct sub *s = router_sub(r, index);
     struct account *a = account_find(r, c->account);
     check(a != NULL);
+    rights_sub_flags(r, s, 0);
     sublist_remove(a->sublist, s);
     a->sub_count--;
     conn_list_remove(r, c, index);
@@ -41,10 +45,10 @@ void interest_drop(struct router *r, struct link *l, struct conn *c, uint32_t in
     counter_set(r->counters, COUNTER_SUBS, r->sub_count);
 }
 
-/* Why the subscription is refused; 0: it is not. */
+/* Why the subscription is refused; 0: it is not. allowed: by the connection's permissions. */
 static enum record_deny refusal(const struct router *r, const struct conn *c, const struct account *a,
-                                struct view subject, struct view queue) {
-    if (view_equal(queue, VIEW(PROTO_SYSTEM_QUEUE)))
+                                struct view subject, struct view queue, bool allowed) {
+    if (!allowed || view_equal(queue, VIEW(PROTO_SYSTEM_QUEUE)))
         return RECORD_DENY_SUB;
     uint32_t tokens_max = r->settings.max_sub_tokens;
     if (tokens_max != 0 && subject_token_count(subject) > tokens_max)
@@ -61,7 +65,7 @@ static bool after_lives(const struct router *r, const struct link *l, const stru
 
 /* A new subscription, in the sublist, the connection's list and the slot table; 0: no memory, nothing has changed. */
 static uint32_t make(struct router *r, struct link *l, struct conn *c, uint32_t number, const struct record_sub *fixed,
-                     struct view subject, struct view queue) {
+                     struct view subject, struct view queue, uint16_t flags) {
     struct account *a = account_find(r, c->account);
     uint32_t index = router_sub_take(r);
     if (index == 0)
@@ -76,6 +80,7 @@ static uint32_t make(struct router *r, struct link *l, struct conn *c, uint32_t 
         router_sub_give(r, index);
         return 0;
     }
+    rights_sub_flags(r, s, flags);
     conn_list_add(r, c, index);
     if (unlikely(++a->sub_count == SPREAD_SUBS))
         r->spread = true;
@@ -106,19 +111,29 @@ enum step interest_sub(struct router *r, struct link *l, struct conn *c, const s
     uint32_t index = 0;
     if (c->state == CONN_BOUND) {
         struct account *a = account_find(r, c->account);
-        enum record_deny why = replay ? 0 : refusal(r, c, a, subject, queue);
+        uint16_t flags = 0;
+        /* Of a replay all is looked at again when traffic runs (rights_give). */
+        enum right right = replay || !c->set ? RIGHT_YES : rights_subscribe(r, c, subject, queue, &flags);
+        if (right == RIGHT_LATER)
+            return STEP_MORE;
+        enum record_deny why = replay ? 0 : refusal(r, c, a, subject, queue, right == RIGHT_YES);
         bool repeats = after_lives(r, l, rec, fixed.after); /* the sid is in use: not even its subject is looked at */
-        if (why == 0 && !repeats && !subject_is_pattern(subject))
+        if (why == 0 && !repeats && !subject_is_pattern(subject)) {
+            if (replay)
+                return STEP_BAD;
             why = RECORD_DENY_SUBJECT;
+        }
         if (why != 0)
             record_deny(r, l, rec->conn, why, subject, queue);
-        else if (rec->flags & RECORD_ANSWER)
+        else if (rec->flags & RECORD_ANSWER && !replay)
             egress_small(r, l, RECORD_OK, rec->conn, 0);
         if (why == 0 && !repeats) {
             if (e == ERR_OK)
-                index = make(r, l, c, rec->conn, &fixed, subject, queue);
+                index = make(r, l, c, rec->conn, &fixed, subject, queue, flags);
             if (index == 0)
                 admit_kick(r, l, rec->conn, RECORD_KICK_MEMORY);
+            else if (replay && c->rechecking)
+                c->recheck_at = c->first_sub;
         }
     } else {
         counter_add(r->counters, COUNTER_RECORDS_IGNORED, 1);
@@ -128,7 +143,8 @@ enum step interest_sub(struct router *r, struct link *l, struct conn *c, const s
     return STEP_DONE;
 }
 
-enum step interest_unsub(struct router *r, struct link *l, struct conn *c, const struct record *rec, const uint8_t *at) {
+enum step interest_unsub(struct router *r, struct link *l, struct conn *c, const struct record *rec,
+                         const uint8_t *at) {
     struct record_unsub fixed;
     memcpy(&fixed, at + RECORD_HEADER, sizeof fixed);
     if (fixed.slot >= SLOTS_MAX)

@@ -210,7 +210,7 @@ void link_end(struct router *r, struct link *l, const char *why) {
     }
     l->state = LINK_ENDING;
     l->end_conn = 0;
-    r->has_dead = true;
+    router_wary(r, WARY_DEAD, true);
     if (why && !l->end_told) {
         l->end_told = true;
         note_send(r->control.fd, NOTE_LINK_BAD, l->number, l->incarnation);
@@ -230,6 +230,7 @@ bool link_clear_step(struct router *r, struct link *l) {
             struct account *a = account_find(r, c->account);
             if (a)
                 a->conn_count--;
+            rights_end(r, c);
         }
         if (c && c->state != CONN_FREE) {
             if (c->state != CONN_CLOSING) /* its CLOSE has counted already */

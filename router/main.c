@@ -129,15 +129,18 @@ static enum err on_commit(struct channel *c, void *owner, const void *message, c
 static enum err on_kernel(struct channel *c, void *owner, const void *message, const int *fds) {
     struct router *r = owner;
     const Bulkhead__Kernel *m = message;
-    void *page;
+    void *page, *replies;
     enum err e = memfd_map(&page, fds[0], sizeof(struct commit_page), 1);
     if (e == ERR_OK)
         e = book_open(&r->book, fds[1], false);
-    close(fds[0]);
-    close(fds[1]);
+    if (e == ERR_OK)
+        e = memfd_map(&replies, fds[2], sizeof(struct replies_table), 1);
+    for (int i = 0; i < 3; i++)
+        close(fds[i]);
     if (e != ERR_OK)
         return e;
     r->page = page;
+    replies_open(&r->replies, replies, &r->key);
     r->epoch = m->epoch;
     r->died_signal = m->died_signal;
     accounts_read(r);
@@ -217,7 +220,7 @@ static const struct channel_rule control_rules[] = {
     {MESSAGE_SETTINGS, 1, IN_NEW, 4096, &bulkhead__settings__descriptor, on_settings},
     {MESSAGE_PREPARE, 0, IN_SPARE | IN_SERVING, 4096, &bulkhead__settings__descriptor, on_prepare},
     {MESSAGE_COMMIT, 0, IN_SPARE | IN_SERVING, 64, &bulkhead__commit__descriptor, on_commit},
-    {MESSAGE_KERNEL, 2, IN_SPARE, 64, &bulkhead__kernel__descriptor, on_kernel},
+    {MESSAGE_KERNEL, 3, IN_SPARE, 64, &bulkhead__kernel__descriptor, on_kernel},
     {MESSAGE_LINK, 10, IN_SERVING, 64, &bulkhead__link__descriptor, on_link},
     {MESSAGE_BEGIN, 0, IN_SERVING, 64, &bulkhead__begin__descriptor, on_begin},
     {MESSAGE_LINK_DOWN, 0, IN_SERVING, 64, &bulkhead__link_down__descriptor, on_link_down},
@@ -265,7 +268,7 @@ static void announce_sleep(struct router *r) {
         if (l->state != LINK_LIVE)
             continue;
         ring_reader_sleeps(&l->ingress);
-        if (l->spilling || l->full_since != 0 || l->marked_count != 0)
+        if (l->spilling || l->full_since != 0 || l->marked_count != 0 || l->recheck_room != 0)
             ring_writer_sleeps(&l->egress);
     }
     ring_fence();
@@ -340,7 +343,7 @@ static void run(struct router *r) {
         r->now = clock_mono_ns();
         if (r->running) {
             worked = turn_run(r);
-            if (unlikely(r->has_dead))
+            if (unlikely(r->wary & WARY_DEAD))
                 worked |= clear_links(r);
         } else if (r->begun) {
             worked = takeover_step(r);
@@ -365,6 +368,7 @@ int main(void) {
     sandbox_start();
     struct router *r = &router;
     hash_key_make(&r->hash);
+    r->tools = (struct permissions_tools){.hash = &r->hash, .slab = &r->slab};
     r->random = clock_mono_ns() | 1;
     r->wall = clock_wall_s();
     r->sub_chunk = calloc(SLOT_CHUNKS_MAX, sizeof(struct sub *)); /* large, so its pages come as they are touched */

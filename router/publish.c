@@ -30,6 +30,8 @@ struct message {
     uint32_t payload_len;
     uint32_t header_len;
     uint8_t flags; /* of the DELIVER */
+    bool later;    /* the permissions of a target are being compiled: the plan is made anew in the next turn */
+    uint64_t no;   /* of this plan, when its subject was first held against deny rules */
 };
 
 /* What one link gets. */
@@ -58,13 +60,30 @@ static enum record_deny reserved(const struct message *m) {
 
 /* ---- who gets it ---- */
 
-static bool target_takes(const struct router *r, const struct message *m, const struct sub *s) {
-    if (s->link == m->source->number && !(m->conn->options & RECORD_ECHO) && s->conn == m->rec->conn)
-        return false;
-    if (likely(!r->has_dead))
+enum { WARY_OF_TARGETS = WARY_DEAD | WARY_FILTERS | WARY_RECHECKS };
+
+/* Its connection lives, and may get messages of that subject. */
+__attribute__((noinline)) static bool target_may(struct router *r, struct message *m, const struct sub *s, struct view subject) {
+    if (likely((r->wary & WARY_OF_TARGETS) == WARY_FILTERS && !(s->flags & SUB_FILTERED)))
         return true;
     const struct link *l = &r->link[s->link];
-    return l->state == LINK_LIVE && l->conn_chunk[s->conn / CHUNK][s->conn % CHUNK].state == CONN_BOUND;
+    struct conn *c = &l->conn_chunk[s->conn / CHUNK][s->conn % CHUNK];
+    if (l->state != LINK_LIVE || c->state != CONN_BOUND)
+        return false;
+    if (likely(!(s->flags & SUB_FILTERED) && !c->rechecking))
+        return true;
+    uint64_t other_no = 0; /* the remembered answer is for the message's own subject */
+    enum right right = rights_deliver(r, s, c, subject, subject.at == m->subject.at ? &m->no : &other_no);
+    m->later |= right == RIGHT_LATER;
+    return right == RIGHT_YES;
+}
+
+static inline bool target_takes(struct router *r, struct message *m, const struct sub *s) {
+    if (s->link == m->source->number && !(m->conn->options & RECORD_ECHO) && s->conn == m->rec->conn)
+        return false;
+    if (likely(!(r->wary & WARY_OF_TARGETS)))
+        return true;
+    return target_may(r, m, s, m->subject);
 }
 
 static bool targets_reserve(struct router *r, uint32_t count) {
@@ -96,7 +115,7 @@ static struct sub *member_at(const struct queue_run *runs, uint32_t n) {
 
 /* One member of the group whose runs begin at runs: uniform at random, then in circular order until one can take it. A member
  * on a link in overflow is taken only if no other can. */
-static struct sub *choose(struct router *r, const struct message *m, const struct queue_run *runs, uint32_t total) {
+static struct sub *choose(struct router *r, struct message *m, const struct queue_run *runs, uint32_t total) {
     uint32_t first = (uint32_t)(((random_next(r) >> 32) * total) >> 32);
     struct sub *second_best = NULL;
     for (uint32_t i = 0; i < total; i++) {
@@ -112,7 +131,7 @@ static struct sub *choose(struct router *r, const struct message *m, const struc
 }
 
 /* Fills r->targets: queue members first (their number in *queued), then plain ones. ERR_NOMEM. */
-static enum err collect(struct router *r, const struct message *m, uint32_t *count, uint32_t *queued) {
+static enum err collect(struct router *r, struct message *m, uint32_t *count, uint32_t *queued) {
     const struct match *found = &r->match;
     if (!targets_reserve(r, found->plain_total + found->queue_count))
         return ERR_NOMEM;
@@ -184,6 +203,8 @@ static void write_deliver(struct router *r, struct link *l, const struct message
         egress_advance(r, l, rec.len);
         done += n;
     }
+    if (unlikely(r->wary & WARY_RESPONSES) && m->reply.len != 0)
+        rights_delivered(r, targets, count, m->reply);
 }
 
 /* What a delivery means for the subscription, once it is written: counted, perhaps over; its publisher perhaps stalled. */
@@ -207,8 +228,8 @@ static bool ends_now(const struct sub *s) {
 
 /* ---- nobody there ---- */
 
-/* The publisher's own plain subscription for the reply, or null. */
-static struct sub *reply_sub(struct router *r, const struct message *m) {
+/* The publisher's own plain subscription for the reply, or null. A deny rule keeps a 503 from it as any message. */
+static struct sub *reply_sub(struct router *r, struct message *m) {
     if (m->reply.len == 0 || !(m->conn->options & RECORD_NO_RESPONDERS) ||
         (name_look(m->reply.at, m->reply.len) & NAME_EMPTY_TOKEN))
         return NULL;
@@ -218,14 +239,17 @@ static struct sub *reply_sub(struct router *r, const struct message *m) {
     for (uint32_t i = 0; i < r->match_reply.plain_count; i++) {
         struct sub_run run = r->match_reply.plain[i];
         for (uint32_t k = 0; k < run.count; k++)
-            if (run.subs[k]->link == m->source->number && run.subs[k]->conn == m->rec->conn)
+            if (run.subs[k]->link == m->source->number && run.subs[k]->conn == m->rec->conn &&
+                (likely(!(r->wary & WARY_OF_TARGETS)) || target_may(r, m, run.subs[k], m->reply)))
                 return run.subs[k];
     }
     return NULL;
 }
 
-static enum step no_responders(struct router *r, const struct message *m) {
+static enum step no_responders(struct router *r, struct message *m) {
     struct sub *s = reply_sub(r, m);
+    if (unlikely(m->later))
+        return STEP_MORE;
     struct message answer = {
         .source = m->source,
         .conn = m->conn,
@@ -303,15 +327,17 @@ static struct sub *pinned_sub(const struct router *r, const struct fanout_target
     return same && l->conn_chunk[s->conn / CHUNK][s->conn % CHUNK].state == CONN_BOUND ? s : NULL;
 }
 
-/* Serves one link's next targets; false if it has no room for even a few. */
-static bool fanout_serve(struct router *r, const struct message *m, struct link *l, uint32_t most) {
+/* Serves one link's next targets; false if it has no room for even a few, or is to go on in the next turn (m->later). */
+static bool fanout_serve(struct router *r, struct message *m, struct link *l, uint32_t most) {
     struct fanout *f = &m->source->fanout;
     uint32_t n = 0, at = f->at;
     while (at < f->count && f->target[at].link == l->number && n < most) {
         struct sub *s = pinned_sub(r, &f->target[at++]);
-        if (s)
+        if (s && (likely(!(r->wary & WARY_OF_TARGETS)) || target_may(r, m, s, m->subject)))
             r->targets[n++] = s;
     }
+    if (unlikely(m->later))
+        return false;
     /* Halve until it fits: a target may bring a SLOT_FREE with it. */
     uint32_t fit = n;
     while (fit > 0 && !egress_has_room(r, l, deliver_bytes(m, fit) + (uint64_t)fit * SMALL, false)) {
@@ -334,7 +360,7 @@ static bool fanout_serve(struct router *r, const struct message *m, struct link 
     return true;
 }
 
-static enum step fanout_step(struct router *r, const struct message *m) {
+static enum step fanout_step(struct router *r, struct message *m) {
     struct fanout *f = &m->source->fanout;
     if (!targets_reserve(r, FANOUT_AT_ONCE))
         return STEP_WAIT;
@@ -344,7 +370,7 @@ static enum step fanout_step(struct router *r, const struct message *m) {
         if (!fanout_serve(r, m, l, FANOUT_AT_ONCE)) {
             r->no_room = l->number;
             m->source->dirty = true;
-            return f->at > begun ? STEP_MORE : STEP_WAIT;
+            return f->at > begun || m->later ? STEP_MORE : STEP_WAIT;
         }
     }
     m->source->dirty = true;
@@ -423,12 +449,14 @@ static enum step publish_all(struct router *r, const struct message *m, uint32_t
     return STEP_DONE;
 }
 
-static enum step publish_some(struct router *r, const struct message *m) {
+static enum step publish_some(struct router *r, struct message *m) {
     struct link *source = m->source;
     bool resumed = source->resume.cursor != CURSOR_NONE;
     uint32_t count, queued;
     if (collect(r, m, &count, &queued) != ERR_OK)
         return STEP_DONE;
+    if (unlikely(m->later))
+        return STEP_MORE;
     if (count == 0)
         return resumed ? STEP_DONE : no_responders(r, m);
     if (!targets_reserve(r, 2 * count))
@@ -451,8 +479,34 @@ static enum step publish_some(struct router *r, const struct message *m) {
     return fanout_step(r, m);
 }
 
-static void deny(struct router *r, const struct message *m, enum record_deny why) {
-    record_deny(r, m->source, m->rec->conn, why, why == RECORD_DENY_REPLY ? m->reply : m->subject, (struct view){0});
+static enum step refuse(struct router *r, const struct message *m, enum record_deny why) {
+    struct view name = why == RECORD_DENY_REPLY ? m->reply : m->subject;
+    if (!egress_has_room(r, m->source, DENY_BYTES(name.len, 0), true)) {
+        r->no_room = m->source->number;
+        return STEP_WAIT;
+    }
+    record_deny(r, m->source, m->rec->conn, why, name, (struct view){0});
+    return STEP_DONE;
+}
+
+/* A message that may be published. */
+static inline enum step route(struct router *r, struct message *m, unsigned look) {
+    enum record_deny why = reserved(m);
+    if (unlikely(why != 0))
+        return refuse(r, m, why);
+    if (unlikely(look & NAME_EMPTY_TOKEN))
+        return no_responders(r, m);
+    struct account *a = account_find(r, m->conn->account);
+    enum err e = sublist_match(a->sublist, m->subject, &r->match, NULL);
+    if (unlikely(e != ERR_OK))
+        return no_responders(r, m);
+    if (likely(r->match.plain_total == 1 && r->match.queue_count == 0 && m->source->resume.cursor == CURSOR_NONE)) {
+        struct sub *s = r->match.plain[0].subs[0];
+        if (likely(target_takes(r, m, s)))
+            return publish_one(r, m, s);
+        return m->later ? STEP_MORE : no_responders(r, m);
+    }
+    return publish_some(r, m);
 }
 
 enum step publish(struct router *r, struct link *l, struct conn *c, const struct record *rec,
@@ -480,26 +534,12 @@ enum step publish(struct router *r, struct link *l, struct conn *c, const struct
     if (unlikely((look & NAME_DIRTY) || m.subject.len == 0 || rec->payload_len > r->settings.max_payload ||
                  (m.reply.len != 0 && (name_look(m.reply.at, m.reply.len) & NAME_DIRTY))))
         return STEP_BAD;
-    enum record_deny why = reserved(&m);
-    if (unlikely(why != 0)) {
-        if (!egress_has_room(r, l, DENY_BYTES(m.subject.len, m.reply.len), true)) {
-            r->no_room = l->number;
-            return STEP_WAIT;
-        }
-        deny(r, &m, why);
-        return STEP_DONE;
+    if (unlikely(c->limited)) {
+        enum right right = rights_publish(r, l, c, rec, m.subject);
+        if (right == RIGHT_LATER)
+            return STEP_MORE;
+        if (right == RIGHT_NO) /* what was begun under other permissions ends where it is */
+            return l->resume.cursor == CURSOR_NONE ? refuse(r, &m, RECORD_DENY_PUBLISH) : STEP_DONE;
     }
-    if (unlikely(look & NAME_EMPTY_TOKEN))
-        return no_responders(r, &m);
-    struct account *a = account_find(r, c->account);
-    enum err e = sublist_match(a->sublist, m.subject, &r->match, NULL);
-    if (unlikely(e != ERR_OK))
-        return no_responders(r, &m);
-    if (likely(r->match.plain_total == 1 && r->match.queue_count == 0 && l->resume.cursor == CURSOR_NONE)) {
-        struct sub *s = r->match.plain[0].subs[0];
-        if (likely(target_takes(r, &m, s)))
-            return publish_one(r, &m, s);
-        return no_responders(r, &m);
-    }
-    return publish_some(r, &m);
+    return route(r, &m, look);
 }

@@ -6,22 +6,40 @@
 #include "base/check.h"
 #include "router/router.h"
 
-void record_deny(struct router *r, struct link *l, uint32_t conn, enum record_deny why, struct view subject,
-                 struct view queue) {
+static void put_deny(struct router *r, struct link *l, uint32_t conn, enum record_deny why, const struct record_target *target,
+                     struct view subject, struct view queue) {
     struct record rec = {
         .type = RECORD_DENY,
         .conn = conn,
         .aux = why,
         .subject_len = (uint16_t)subject.len,
         .reply_len = (uint16_t)queue.len,
-        .len = (uint32_t)record_len(0, 0, subject.len, queue.len, 0),
+        .target_count = target != NULL,
     };
+    rec.len = (uint32_t)record_len(0, rec.target_count, subject.len, queue.len, 0);
     uint8_t *at = egress_claim(l);
     memcpy(at, &rec, sizeof rec);
-    memcpy(at + RECORD_HEADER, subject.at, subject.len);
+    at += RECORD_HEADER;
+    if (target) {
+        memcpy(at, target, sizeof *target);
+        at += sizeof *target;
+    }
+    memcpy(at, subject.at, subject.len);
     if (queue.len != 0)
-        memcpy(at + RECORD_HEADER + subject.len, queue.at, queue.len);
+        memcpy(at + subject.len, queue.at, queue.len);
     egress_advance(r, l, rec.len);
+    if (why == RECORD_DENY_PUBLISH || why == RECORD_DENY_REPLY || why == RECORD_DENY_SUB || why == RECORD_DENY_REMOVED)
+        counter_add(r->counters, COUNTER_DENIED, 1);
+}
+
+void record_deny(struct router *r, struct link *l, uint32_t conn, enum record_deny why, struct view subject,
+                 struct view queue) {
+    put_deny(r, l, conn, why, NULL, subject, queue);
+}
+
+void record_deny_removed(struct router *r, struct link *l, const struct sub *s, struct view subject, struct view queue) {
+    struct record_target target = {s->conn, s->slot};
+    put_deny(r, l, s->conn, RECORD_DENY_REMOVED, &target, subject, queue);
 }
 
 static enum step ignore(struct router *r, struct link *l) {

@@ -108,6 +108,7 @@ static bool overflows_drain(struct router *r) {
 
 void takeover_begin(struct router *r) {
     complete_commit(r);
+    replies_recover(&r->replies, r->commit_no);
     counter_set(r->counters, COUNTER_CONNS, 0);
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];

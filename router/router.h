@@ -6,10 +6,11 @@
  *   links.c     memory of a link, its tables of connections and slots, its end
  *   admit.c     BIND, OPTIONS, CLOSE: the one way in and the one way out for a connection
  *   interest.c  SUB, UNSUB
+ *   rights.c    what a connection may do: its permission set (permissions.c) and its open replies (shm/replies.h)
  *   publish.c   PUB: plan, then commit; the fan-out cursor
  *   egress.c    everything that is written to an edge: ring, overflow, control marks
  *   stall.c     publishers of connections that do not read
- *   accounts.c  accounts and floors, from the account book alone
+ *   accounts.c  accounts, permission sets, and what is over or changed for a user, from the account book alone
  *   replay.c    what a new router learns from its edges
  *
  * Nothing here blocks, and nothing on the way of a message allocates.
@@ -24,12 +25,14 @@
 #include "base/slab.h"
 #include "ipc/channel.h"
 #include "ipc/settings.h"
+#include "router/permissions.h"
 #include "router/sublist.h"
 #include "shm/binding.h"
 #include "shm/book.h"
 #include "shm/commit.h"
 #include "shm/counters.h"
 #include "shm/record.h"
+#include "shm/replies.h"
 #include "shm/ring.h"
 
 enum {
@@ -41,6 +44,7 @@ enum {
     CONTROL_RESERVE = 64 * 1024, /* bytes of an egress ring that messages leave to control records */
     TURN_UNITS = 64 * 1024,      /* work units of one link in one turn (router/cost.h) */
     SPREAD_SUBS = 32 * 1024,     /* subscriptions of one account from which on the next records are looked at ahead */
+    SETS_MAX = 1 << 20,          /* permission sets */
     REMOVE_AT_ONCE = 256,        /* subscriptions removed in one step */
     FANOUT_AT_ONCE = 16 * 1024,  /* targets served in one step */
     SCRATCH = 2 * (RECORD_TEXT_MAX + 1) + 64,
@@ -61,13 +65,20 @@ struct conn {
     uint8_t options; /* enum record_options */
     uint8_t marks;   /* enum conn_mark */
     uint8_t kick;    /* enum record_kick, with MARK_KICK */
+    bool limited;    /* not all that it publishes is allowed: rights_publish decides */
+    bool rechecking; /* its permissions have changed: what it subscribes to is looked at again, from recheck_at on */
+    bool responding; /* it has the right to answer (rights.c) */
+    bool gated;      /* its output fills: who publishes to it is stalled */
     uint32_t generation;
     uint32_t account;
     uint32_t principal;
     uint32_t first_sub; /* head of the list over struct sub's conn_next; 0: none */
     uint32_t sub_count;
     uint32_t subs_max;
-    bool gated;            /* its output fills: who publishes to it is stalled */
+    uint32_t recheck_at;   /* the next of its subscriptions; 0: none left */
+    uint32_t permissions;  /* number of its set; 0: none, all is allowed */
+    uint32_t payload_max;  /* bytes of one message; UINT32_MAX: no limit of its own */
+    struct permissions *set;
     uint64_t serial;       /* the highest that this number was ever bound with */
     uint64_t expires_s;    /* 0: never */
     uint64_t drained_at;    /* ns: when its gate last opened; 0: never */
@@ -128,6 +139,7 @@ struct link {
     uint32_t slot_high;
     uint32_t **slot_chunk; /* SLOT_CHUNKS_MAX pointers; an entry is a sub's index, 0: no live subscription */
     uint32_t gated_count;
+    uint32_t recheck_room; /* bytes without which no subscription can be taken away for changed permissions; 0: not known */
 
     /* Connections with marks, oldest first: a ring of numbers that grows. */
     uint32_t *marked;
@@ -156,9 +168,14 @@ struct link {
     bool replaying;          /* REPLAY_BEGIN of this epoch has been seen */
 };
 
-struct floor {
+/* What the book says of one user's bindings. */
+struct standing {
     uint32_t principal;
-    uint64_t serial;
+    uint32_t kick;  /* enum record_kick, for those below the floor */
+    uint64_t floor; /* lowest valid serial */
+    uint64_t permit; /* bindings with a lower serial have these permissions and this limit; 0: no such */
+    uint32_t permissions;
+    uint32_t payload_max;
 };
 
 struct account {
@@ -166,13 +183,15 @@ struct account {
     uint32_t conns_max, subs_max;
     uint32_t conn_count, sub_count;
     uint64_t floor;       /* lowest valid serial of any principal */
-    struct floor *floors; /* the same of single ones, by principal */
-    uint32_t floor_count, floor_cap;
+    uint32_t floor_kick;  /* enum record_kick */
+    bool changed;         /* floors and permits are not yet applied to its connections */
+    struct standing *standing; /* of single principals, by principal */
+    uint32_t standing_count, standing_cap;
     struct sublist *sublist;
     char name[BOOK_NAME_MAX + 1];
 };
 
-/* A connection whose subscriptions are removed step by step. */
+/* A connection whose subscriptions are removed, or looked at again, step by step. */
 struct closing {
     uint8_t link;
     uint32_t conn;
@@ -182,6 +201,17 @@ struct stalled {
     uint8_t link, by_link;
     uint32_t conn, by_conn;
 };
+
+/* What makes the router look at each target of a message. */
+enum wary {
+    WARY_DEAD = 1,      /* some subscriptions belong to closing connections or ending links */
+    WARY_FILTERS = 2,   /* some have SUB_FILTERED */
+    WARY_RECHECKS = 4,  /* some connections are being rechecked */
+    WARY_RESPONSES = 8, /* some connections have the right to answer */
+};
+
+/* struct sub's flags. */
+enum { SUB_FILTERED = 1 }; /* messages may come to it that a deny rule keeps from it */
 
 struct router {
     struct settings settings;
@@ -208,6 +238,10 @@ struct router {
 
     struct account **account; /* by number */
     uint32_t account_high;
+    struct permissions **set; /* by number */
+    uint32_t set_high;
+    struct permissions_tools tools;
+    struct replies replies;
 
     struct slab slab;
     struct sub **sub_chunk; /* pool of subscriptions, by index */
@@ -217,7 +251,11 @@ struct router {
 
     struct closing *closing;
     uint32_t closing_count, closing_cap;
-    bool has_dead; /* some subscriptions belong to closing connections or ending links: targets must be looked at */
+    struct closing *recheck;
+    uint32_t recheck_count, recheck_cap;
+    uint32_t filtered_count, responding_count; /* subscriptions, connections */
+    uint8_t wary; /* enum wary */
+    uint64_t message_no; /* of the last message that was held against deny rules */
     uint32_t spilling_count;
     uint32_t waiting_count;
 
@@ -232,6 +270,7 @@ struct router {
     uint64_t now;  /* ns, once per turn */
     uint64_t wall; /* s */
     uint8_t scratch[SCRATCH];
+    char pattern[RECORD_TEXT_MAX]; /* of a subscription that is looked at again */
 
     struct channel control, authd;
     bool authd_open;
@@ -284,6 +323,9 @@ void egress_watch(struct router *r, struct link *l); /* ends an edge that makes 
 struct account *account_find(struct router *r, uint32_t number); /* null: not in the book */
 void accounts_read(struct router *r); /* takes what is new in the book */
 uint64_t account_floor(const struct account *a, uint32_t principal); /* lowest valid serial */
+/* What there is to say of that principal, or null. */
+const struct standing *account_standing(const struct account *a, uint32_t principal);
+struct permissions *account_set(struct router *r, uint32_t number); /* null: not in the book */
 
 /* ---- admit.c ---- */
 enum step admit_bind(struct router *r, struct link *l, const struct record *rec, const uint8_t *sealed, bool replay);
@@ -301,6 +343,37 @@ enum step interest_sub(struct router *r, struct link *l, struct conn *c, const s
 enum step interest_unsub(struct router *r, struct link *l, struct conn *c, const struct record *rec, const uint8_t *at);
 /* Takes a subscription out of everything; the slot's number is free for the table, nothing is written. */
 void interest_drop(struct router *r, struct link *l, struct conn *c, uint32_t index);
+
+/* ---- rights.c ---- */
+enum right {
+    RIGHT_NO = 0,
+    RIGHT_YES,
+    RIGHT_LATER, /* the permissions are being compiled: STEP_MORE */
+};
+/* Gives a connection that is bound its permissions, and has what it subscribes to looked at again if it may have any of it.
+ * permissions 0: all is allowed; payload_max 0: no limit. False: there is no such set. */
+bool rights_give(struct router *r, struct link *l, uint32_t number, struct conn *c, uint32_t permissions, uint32_t payload_max);
+/* Has all that it subscribes to looked at again. */
+void rights_recheck(struct router *r, struct link *l, uint32_t number, struct conn *c);
+void rights_end(struct router *r, struct conn *c); /* the connection is bound no more */
+/* 0 means no limit in bindings and in the book. */
+static inline uint32_t rights_payload(uint32_t payload_max) {
+    return payload_max ? payload_max : UINT32_MAX;
+}
+/* May a limited connection publish this? A right to answer is spent by it once, however often the same record is asked about. */
+enum right rights_publish(struct router *r, struct link *l, const struct conn *c, const struct record *rec,
+                          struct view subject);
+/* May it subscribe? *flags gets the subscription's. */
+enum right rights_subscribe(struct router *r, struct conn *c, struct view subject, struct view queue, uint16_t *flags);
+/* May a message of that subject go to s, which is filtered or whose connection is being rechecked? *message_no as
+ * permissions_deliver; 0: it gets one. */
+enum right rights_deliver(struct router *r, const struct sub *s, struct conn *c, struct view subject, uint64_t *message_no);
+/* These targets get a message with that reply: some may answer. */
+void rights_delivered(struct router *r, struct sub *const *targets, uint32_t count, struct view reply);
+void rights_sub_flags(struct router *r, struct sub *s, uint16_t flags);
+bool rights_recheck_step(struct router *r); /* goes on with rechecks; true if it did something */
+bool rights_recheck_waits(struct router *r); /* there is none, or those that are left have no room */
+void router_wary(struct router *r, enum wary why, bool on);
 
 /* ---- publish.c ---- */
 enum step publish(struct router *r, struct link *l, struct conn *c, const struct record *rec,
@@ -322,6 +395,9 @@ enum step record_handle(struct router *r, struct link *l, const struct record *r
 void record_deny(struct router *r, struct link *l, uint32_t conn, enum record_deny why, struct view subject,
                  struct view queue);
 #define DENY_BYTES(subject_len, queue_len) ring_round(record_len(0, 0, (subject_len), (queue_len), 0))
+/* The same for a subscription that is taken away (RECORD_DENY_REMOVED); REMOVED_BYTES. */
+void record_deny_removed(struct router *r, struct link *l, const struct sub *s, struct view subject, struct view queue);
+#define REMOVED_BYTES(subject_len, queue_len) ring_round(record_len(0, 1, (subject_len), (queue_len), 0))
 
 /* ---- turn.c ---- */
 bool turn_run(struct router *r); /* one turn; false if there was nothing to do */

@@ -102,6 +102,10 @@ static enum step take_one(struct router *r, struct link *l, uint64_t *units) {
         *units += COST_SUB;
     else if (rec.type == RECORD_BIND)
         *units += COST_BIND;
+    if (unlikely(r->tools.work != 0)) {
+        *units += r->tools.work;
+        r->tools.work = 0;
+    }
     return step;
 }
 
@@ -151,8 +155,10 @@ bool turn_run(struct router *r) {
     }
     if (++r->turn_first >= r->link_high)
         r->turn_first = 0;
-    if (unlikely(r->closing_count != 0 || r->has_dead))
+    if (unlikely(r->closing_count != 0 || (r->wary & WARY_DEAD)))
         worked |= admit_remove_step(r);
+    if (unlikely(r->recheck_count != 0))
+        worked |= rights_recheck_step(r);
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];
         if (l->state != LINK_LIVE)
@@ -223,7 +229,7 @@ void turn_commit(struct router *r) {
 }
 
 bool turn_has_work(struct router *r) {
-    if (r->closing_count != 0)
+    if (r->closing_count != 0 || !rights_recheck_waits(r))
         return true;
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];

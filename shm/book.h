@@ -1,12 +1,13 @@
 /* shm/book.h: the account book.
  *
- * An append-only memory that authd writes and the router reads; the supervisor keeps it over the death of either. It holds
- * what an account may do and which logins are still valid, and no credential. So a new router needs no living authd.
+ * An append-only memory that authd writes and the router reads; the supervisor keeps it over the death of either. It
+ * holds what an account may do and which logins are still valid, and no credential. So a new router needs no living
+ * authd.
  *
  *   | struct book_head | entry | entry | …            entry: | len | type | check | fields |
  *
- * An entry is complete before written_pos passes it. Each carries a checksum over its bytes; a reader stops at the first one
- * that does not fit.
+ * An entry is complete before written_pos passes it. Each carries a checksum over its bytes; a reader stops at the
+ * first one that does not fit.
  */
 #ifndef SHM_BOOK_H
 #define SHM_BOOK_H
@@ -64,7 +65,7 @@ enum book_rule_kind {
     BOOK_PUB_ALLOW = 1, /* there is none of these: everything is allowed; subject length 0: an empty list of allowed
                          * subjects that allows nothing */
     BOOK_PUB_DENY,
-    BOOK_SUB_ALLOW,
+    BOOK_SUB_ALLOW, /* likewise */
     BOOK_SUB_DENY,
 };
 
@@ -77,37 +78,63 @@ struct book_rule {
 };
 enum { BOOK_RULES_BYTES_MAX = 1 << 20 };
 
-/* Bindings of that principal with a serial below this one have these permissions and this limit instead of their own. */
+/* Bindings of that principal with a serial below this one have these permissions and this limit instead of their own.
+ */
 struct book_permit {
     uint32_t account;
     uint32_t principal;
     uint64_t serial;
     uint32_t permissions; /* number of a set, 0: all is allowed */
-    uint32_t payload_max;
+    uint32_t payload_max; /* 0: no limit but the server's */
 };
 
 struct book {
     uint8_t *at;
     uint64_t bytes;
-    uint64_t pos; /* the writer's next entry, or the reader's */
+    uint64_t pos;  /* the writer's next entry, or the reader's */
+    uint8_t *copy; /* a reader's: the fields of its last BOOK_RULES; null: none */
 };
 
-/* Maps fd; a writer's position is behind the last whole entry, a reader's at the first. ERR_SYSTEM. */
+/* Maps fd; a writer's position is behind the last whole entry, a reader's at the first. ERR_SYSTEM, ERR_NOMEM. */
 enum err book_open(struct book *book, int fd, bool writer);
+void book_close(struct book *book);
 
-/* Appends one entry of len bytes of fields and makes it visible. ERR_LONG: the book is full. */
+/* Appends one entry of len bytes of fields and makes it visible; the fields of BOOK_RULES are a struct book_rules and
+ * its rules, one behind the other (book_rules_add). ERR_LONG: the book is full. ERR_SYNTAX: a reader would not take
+ * these fields. */
 enum err book_append(struct book *book, enum book_type type, const void *fields, uint32_t len);
+
+/* Adds a rule to fields of BOOK_RULES that begin at rules and have room for cap bytes of rules behind the struct; count
+ * and bytes grow. ERR_LONG: no room, or a text of more than 65535 bytes. */
+enum err book_rules_add(struct book_rules *rules, uint32_t cap, enum book_rule_kind kind, struct view subject,
+                        struct view queue);
 
 struct book_entry {
     enum book_type type;
     uint32_t len;
+    uint64_t pos; /* where it lies, for book_read */
     union {
         struct book_account account;
         struct book_floor floor;
+        struct book_permit permit;
+        struct book_rules rules; /* what follows it: book_rule_next */
     };
+    const uint8_t *rule; /* BOOK_RULES: the copied rules, the book's until its next BOOK_RULES */
 };
 
-/* Copies the next entry. ERR_AGAIN: none yet. ERR_FORGED: the book is damaged here; nothing beyond can be read. */
+/* Copies the next entry and checks the copy. ERR_AGAIN: none yet. ERR_FORGED: the book is damaged here; nothing beyond
+ * can be read. ERR_NOMEM: the same entry is the next one still. */
 enum err book_next(struct book *book, struct book_entry *entry);
+
+/* Copies the entry at pos, which book_next has given before; the position of the book does not change. Errors as there.
+ */
+enum err book_read(struct book *book, uint64_t pos, struct book_entry *entry);
+
+/* Hands the copied rules over to the caller, who frees them. */
+uint8_t *book_keep(struct book *book);
+
+/* The rule at *at (at first 0) of entry's rules, which have been checked; false behind the last one. */
+bool book_rule_next(const struct book_rules *rules, const uint8_t *rule, uint32_t *at, struct book_rule *out,
+                    struct view *subject, struct view *queue);
 
 #endif

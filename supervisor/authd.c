@@ -1,4 +1,5 @@
-/* The one authd: it gets the book, and a socket to the router and to each edge that is going. */
+/* The one authd: it gets its part of the configuration, the book, its ledger, and a socket to the router and to each edge
+ * that is going. */
 #include "shm/commit.h"
 #include "supervisor/supervisor.h"
 
@@ -6,7 +7,9 @@ void authd_start(struct supervisor *s) {
     struct child *c = child_of(s, BULKHEAD__ROLE__ROLE_AUTHD, 0);
     if (s->stop || c->pid || child_start(s, c, s->counters_fd[c->role->role]) != ERR_OK)
         return;
-    child_send(s, c, MESSAGE_BOOK, NULL, &s->book_fd, 1);
+    parts_send(s, c, &s->parts, s->settings.generation);
+    const int memory[] = {s->book_fd, s->ledger_fd};
+    child_send(s, c, MESSAGE_BOOK, NULL, memory, 2);
     if (s->router)
         child_introduce(s, c, &s->child[s->router]);
     for (uint32_t i = 0; i < s->edge_count; i++) {

@@ -184,7 +184,7 @@ enum err child_start(struct supervisor *s, struct child *c, int counters_fd) {
         c->restart_ms = s->now_ms + RETRY_MS;
         return ERR_SYSTEM;
     }
-    c->ready = c->blamed = c->awaited = false;
+    c->ready = c->blamed = c->awaited = c->told_tls = false;
     c->generation = c->prepared = s->settings.generation;
     c->started_ms = s->now_ms;
     c->polled = EPOLLIN;

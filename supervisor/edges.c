@@ -103,6 +103,7 @@ void edges_start(struct supervisor *s, uint32_t link) {
     }
     edge->state = EDGE_MAPPING;
     edge->replay_owed = false;
+    parts_send(s, c, &s->parts, s->settings.generation);
     send_edge_link(s, link);
     places_join(&s->places, link);
 }

@@ -24,7 +24,9 @@
 #include "shm/book.h"
 #include "shm/commit.h"
 #include "shm/counters.h"
+#include "shm/ledger.h"
 #include "shm/memfd.h"
+#include "shm/replies.h"
 #include "supervisor/files.h"
 #include "supervisor/notify.h"
 #include "supervisor/reader.h"
@@ -111,9 +113,7 @@ static _Noreturn void leave(struct supervisor *s, int status, const char *text) 
 /* Has the command line and the file read. */
 static void read_config(struct supervisor *s, bool test) {
     static struct reader_result result;
-    struct reading reading = {
-        .spawner = &s->spawner, .argc = s->argc, .argv = s->argv, .key = s->reload_key, .test = test};
-    reader_run(&reading, &result);
+    parts_read(s, test, NULL, &s->parts, &result);
     if (test)
         leave(s, result.valid ? 0 : 1, result.message);
     if (!result.valid)
@@ -121,6 +121,7 @@ static void read_config(struct supervisor *s, bool test) {
     if (result.message[0])
         dprintf(s->stderr_fd, "%s", result.message);
     s->config = result.state;
+    flags_wipe(&s->flags);
 }
 
 static void write_pid(const struct supervisor *s) {
@@ -157,7 +158,9 @@ static void open_listeners(struct supervisor *s) {
 static void make_memory(struct supervisor *s) {
     bool made = memfd_make(&s->commit_fd, "commit", sizeof(struct commit_page), 1) == ERR_OK &&
                 memfd_make(&s->book_fd, "book", BOOK_BYTES, 0) == ERR_OK &&
-                memfd_reader(&s->book_reader_fd, s->book_fd) == ERR_OK;
+                memfd_reader(&s->book_reader_fd, s->book_fd) == ERR_OK &&
+                memfd_make(&s->ledger_fd, "ledger", LEDGER_BYTES, 0) == ERR_OK &&
+                memfd_make(&s->replies_fd, "open replies", sizeof(struct replies_table), 0) == ERR_OK;
     for (int role = 0; role < FAMILY_ROLE_END && made; role++) {
         const struct family_role *row = family_role((Bulkhead__Role)role);
         if (row && !(row->gifts & GIFT_LINK))
@@ -423,7 +426,8 @@ int main(int argc, char **argv) {
     prctl(PR_SET_DUMPABLE, 0);
 #endif
     static struct supervisor s;
-    s.stderr_fd = s.spawner.null_fd = -1;
+    s.stderr_fd = s.spawner.null_fd = s.memory_fd = -1;
+    s.parts.secrets = s.reload.parts.secrets = SECRETS_NONE;
     s.argc = argc;
     s.argv = argv;
     enum flags_verdict verdict = flags_read(&s.flags, argc, argv);

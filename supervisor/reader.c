@@ -19,7 +19,13 @@ enum { READER_MS = 60000 };
 #else
 enum { READER_MS = 10000 };
 #endif
-enum { MEANWHILE_MS = 20 };
+enum { MEANWHILE_MS = 20, VARIABLES_MAX = 1000, FDS_MAX = READER_PARTS + 1 };
+
+/* Environment variables that this reading has used: NAME=TEXT, where the environment has them. */
+static struct {
+    char *at[VARIABLES_MAX];
+    size_t count;
+} used;
 
 static bool ends(const char *text, size_t cap) {
     return memchr(text, '\0', cap) != NULL;
@@ -63,22 +69,42 @@ static int look_at_folder(const char *path) {
     return !S_ISDIR(status.st_mode) ? ENOTDIR : !(status.st_mode & S_IWUSR) ? EACCES : 0;
 }
 
-static enum err send_answer(int socket, int number, const char *text, int fd) {
-    size_t bytes = text ? strlen(text) : 0;
-    struct reader_answer head = {number, (uint32_t)bytes};
+/* One packet of two pieces, with descriptors. */
+static enum err send_packet(int socket, const void *head, size_t head_bytes, const void *text, size_t text_bytes,
+                            const int *fds, size_t fd_count) {
     union {
         struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof(int))];
+        char bytes[CMSG_SPACE(FDS_MAX * sizeof(int))];
     } control = {0};
-    struct iovec parts[2] = {{&head, sizeof head}, {(void *)(uintptr_t)text, bytes}};
-    struct msghdr m = {.msg_iov = parts, .msg_iovlen = text ? 2 : 1};
-    if (fd >= 0) {
+    struct iovec parts[2] = {{(void *)(uintptr_t)head, head_bytes}, {(void *)(uintptr_t)text, text_bytes}};
+    struct msghdr m = {.msg_iov = parts, .msg_iovlen = text_bytes ? 2 : 1};
+    if (fd_count) {
         m.msg_control = &control;
-        m.msg_controllen = sizeof control;
-        control.header = (struct cmsghdr){CMSG_LEN(sizeof fd), SOL_SOCKET, SCM_RIGHTS};
-        memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+        m.msg_controllen = CMSG_SPACE(fd_count * sizeof *fds);
+        control.header = (struct cmsghdr){CMSG_LEN(fd_count * sizeof *fds), SOL_SOCKET, SCM_RIGHTS};
+        memcpy(CMSG_DATA(&control.header), fds, fd_count * sizeof *fds);
     }
-    return sendmsg(socket, &m, MSG_NOSIGNAL) == (ssize_t)(sizeof head + bytes) ? ERR_OK : ERR_SYSTEM;
+    return sendmsg(socket, &m, MSG_NOSIGNAL) == (ssize_t)(head_bytes + text_bytes) ? ERR_OK : ERR_SYSTEM;
+}
+
+/* A variable's text in the environment; null: there is none, or too many were asked for. */
+static const char *look_up(const char *name) {
+    char *text = used.count < VARIABLES_MAX ? getenv(name) : NULL;
+    if (text)
+        used.at[used.count++] = text - strlen(name) - 1;
+    return text;
+}
+
+/* What /proc shows of the environment is this very memory. */
+static void wipe_variables(void) {
+    for (size_t i = 0; i < used.count; i++) {
+        char **entry = environ;
+        while (*entry && *entry != used.at[i])
+            entry++;
+        for (; *entry; entry++)
+            entry[0] = entry[1];
+        explicit_bzero(used.at[i], strlen(used.at[i]));
+    }
 }
 
 static enum err answer(int socket, const struct reader_ask *ask) {
@@ -95,14 +121,15 @@ static enum err answer(int socket, const struct reader_ask *ask) {
         number = look_at_folder(ask->name);
         break;
     case READER_VARIABLE:
-        text = getenv(ask->name);
+        text = look_up(ask->name);
         number = !text ? ENOENT : strlen(text) > READER_TEXT_MAX ? E2BIG : 0;
         text = number ? NULL : text;
         break;
     default:
         return ERR_HOSTILE;
     }
-    enum err e = send_answer(socket, number, text, fd);
+    struct reader_answer head = {number, text ? (uint32_t)strlen(text) : 0};
+    enum err e = send_packet(socket, &head, sizeof head, text, head.bytes, &fd, fd >= 0);
     if (fd >= 0)
         close(fd);
     return e;
@@ -110,29 +137,41 @@ static enum err answer(int socket, const struct reader_ask *ask) {
 
 /* ---- the conversation ---- */
 
-static enum err send_task(int socket, const struct reading *r) {
-    static struct {
-        struct reader_task head;
-        char words[READER_WORDS_MAX];
-    } task;
-    task.head = (struct reader_task){.test = r->test};
-    memcpy(task.head.key, r->key, RELOAD_KEY_BYTES);
-    for (int i = 0; i < r->argc; i++) {
+static enum err send_task(int socket, const struct reading *r, const struct secrets *secrets) {
+    static char words[READER_WORDS_MAX];
+    struct reader_task head = {.test = r->test, .memory = r->memory_fd >= 0, .number = r->number};
+    int fds[FDS_MAX];
+    size_t fd_count = 0;
+    memcpy(head.key, r->key, RELOAD_KEY_BYTES);
+    for (int i = 0; i < r->argc && !head.memory; i++) {
         size_t len = strlen(r->argv[i]) + 1;
-        if (len > sizeof task.words - task.head.bytes)
+        if (len > sizeof words - head.bytes)
             return ERR_LONG;
-        memcpy(task.words + task.head.bytes, r->argv[i], len);
-        task.head.bytes += (uint32_t)len;
+        memcpy(words + head.bytes, r->argv[i], len);
+        head.bytes += (uint32_t)len;
     }
-    size_t len = sizeof task.head + task.head.bytes;
-    bool sent = send(socket, &task, len, MSG_NOSIGNAL) == (ssize_t)len;
-    explicit_bzero(&task, sizeof task);
-    return sent ? ERR_OK : ERR_SYSTEM;
+    for (int i = 0; i < READER_PARTS && !r->test; i++)
+        fds[fd_count++] = secrets->fd[i];
+    if (head.memory)
+        fds[fd_count++] = r->memory_fd;
+    enum err e = send_packet(socket, &head, sizeof head, words, head.bytes, fds, fd_count);
+    explicit_bzero(words, sizeof words);
+    return e;
 }
 
-/* The texts of a struct options of foreign origin. */
+static bool is_sound_tls(const struct tls_options *t) {
+    const unsigned char *truths[] = {(const void *)&t->given, (const void *)&t->verify, (const void *)&t->map,
+                                     (const void *)&t->allow_non_tls, (const void *)&t->first};
+    for (size_t i = 0; i < sizeof truths / sizeof *truths; i++) {
+        if (*truths[i] > 1)
+            return false;
+    }
+    return ends(t->ciphers, sizeof t->ciphers) && ends(t->groups, sizeof t->groups) && t->pin_count <= TLS_PINS_MAX;
+}
+
+/* A result is of foreign origin. */
 static bool is_sound(const struct reader_result *result) {
-    if (result->valid > 1 || !ends(result->message, sizeof result->message))
+    if (result->valid > 1 || !ends(result->message, sizeof result->message) || !is_sound_tls(&result->tls))
         return false;
     for (size_t i = 0; i < option_count; i++) {
         const struct option *row = &option_table[i];
@@ -150,9 +189,9 @@ static bool is_sound(const struct reader_result *result) {
     return ends(result->state.options.http_host, sizeof result->state.options.http_host);
 }
 
-/* True if the socket can be read; false: it has taken too long, or has no use any more. */
-static bool wait_for_reader(int socket, const struct reading *r, uint64_t until) {
-    struct pollfd waits[2] = {{socket, POLLIN, 0}, {r->meanwhile ? r->loop_fd : -1, POLLIN, 0}};
+/* True if fd can be read; false: it has taken too long, or has no use any more. */
+static bool wait_for(int fd, const struct reading *r, uint64_t until) {
+    struct pollfd waits[2] = {{fd, POLLIN, 0}, {r->meanwhile ? r->loop_fd : -1, POLLIN, 0}};
     for (uint64_t now; (now = clock_mono_ms()) < until;) {
         uint64_t left = until - now;
         int ready = poll(waits, 2, r->meanwhile && left > MEANWHILE_MS ? MEANWHILE_MS : (int)left);
@@ -164,46 +203,79 @@ static bool wait_for_reader(int socket, const struct reading *r, uint64_t until)
     return false;
 }
 
-static const char *converse(int socket, const struct reading *r, struct reader_result *result) {
+static const char *converse(int socket, const struct reading *r, const struct secrets *secrets, uint64_t until,
+                            struct reader_result *result) {
     static union {
         struct reader_ask ask;
         struct reader_result result;
     } packet;
-    uint64_t until = clock_mono_ms() + READER_MS;
-    if (send_task(socket, r) != ERR_OK)
+    if (send_task(socket, r, secrets) != ERR_OK)
         return "the command line is too long";
-    for (int asked = 0; asked < READER_ASKS_MAX && wait_for_reader(socket, r, until);) {
+    for (int asked = 0; asked < READER_ASKS_MAX; asked++) {
+        if (!wait_for(socket, r, until))
+            break;
         ssize_t len = recv(socket, &packet, sizeof packet, MSG_DONTWAIT);
         if (len == (ssize_t)sizeof packet.result) {
             *result = packet.result;
             return is_sound(result) ? NULL : "its reader answered what cannot be";
         }
+        if (len == 0)
+            return "its reader died";
         if (len != (ssize_t)sizeof packet.ask || !ends(packet.ask.name, sizeof packet.ask.name) ||
             answer(socket, &packet.ask) != ERR_OK)
-            return len == 0 ? "its reader died" : "its reader broke a rule";
-        asked++;
+            return "its reader broke a rule";
     }
     return "its reader does not come to an end";
 }
 
-void reader_run(const struct reading *r, struct reader_result *result) {
+/* It may have said all and hang; then it is killed. It has not been waited for, so its number is still its own. */
+static const char *bury(pid_t pid, int pidfd, const struct reading *r, uint64_t until) {
+    int status = 0;
+    bool ended = wait_for(pidfd, r, until);
+    kill(pid, SIGKILL);
+    waitpid(pid, &status, 0);
+    close(pidfd);
+    return !ended ? "its reader does not come to an end" : status ? "its reader died" : NULL;
+}
+
+/* A memory that is still mapped for writing, or too large, is none to rely on. */
+static const char *seal(const struct secrets *secrets) {
+    return secrets_seal(secrets) == ERR_OK ? NULL : "its reader left what cannot be sealed";
+}
+
+static const char *read_with(int socket, pid_t pid, int pidfd, const struct reading *r, struct secrets *secrets,
+                             struct reader_result *result) {
+    uint64_t until = clock_mono_ms() + (r->until_ms ? r->until_ms : READER_MS);
+    const char *why = converse(socket, r, secrets, until, result);
+    const char *end = bury(pid, pidfd, r, why ? 0 : until);
+    why = why ? why : end;
+    return why || r->test || !result->valid ? why : seal(secrets);
+}
+
+void reader_run(const struct reading *r, struct reader_result *result, struct secrets *secrets) {
     const struct family_role *role = family_role(BULKHEAD__ROLE__ROLE_CONFIG);
-    int ends_of_pair[2], pidfd;
+    int ends_of_pair[2] = {-1, -1}, pidfd;
     pid_t pid;
+    const char *why = NULL;
     memset(result, 0, sizeof *result);
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends_of_pair) != 0) {
-        fail(result, strerror(errno));
-        return;
+    used.count = 0;
+    *secrets = SECRETS_NONE;
+    if ((!r->test && secrets_make(secrets) != ERR_OK) ||
+        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends_of_pair) != 0 ||
+        spawn_child(r->spawner, role, role->uid_offset, STDERR_FILENO, ends_of_pair[1], &pid, &pidfd) != ERR_OK) {
+        why = strerror(errno);
+        if (ends_of_pair[1] >= 0)
+            close(ends_of_pair[1]);
+    } else {
+        close(ends_of_pair[1]);
+        why = read_with(ends_of_pair[0], pid, pidfd, r, secrets, result);
     }
-    enum err e = spawn_child(r->spawner, role, role->uid_offset, STDERR_FILENO, ends_of_pair[1], &pid, &pidfd);
-    close(ends_of_pair[1]);
-    const char *why = e == ERR_OK ? converse(ends_of_pair[0], r, result) : strerror(errno);
+    if (ends_of_pair[0] >= 0)
+        close(ends_of_pair[0]);
     if (why)
         fail(result, why);
-    close(ends_of_pair[0]);
-    if (e != ERR_OK)
-        return;
-    kill(pid, SIGKILL); /* it may hang; it has not been waited for, so the number is still its own */
-    waitpid(pid, NULL, 0);
-    close(pidfd);
+    if (!result->valid)
+        secrets_close(secrets);
+    else if (!r->test)
+        wipe_variables();
 }

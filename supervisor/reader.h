@@ -1,13 +1,15 @@
 /* supervisor/reader.h: has the configuration read by a process without rights (bulkhead-config), and serves it files.
  *
- * The reader gets descriptors of regular files for reading, nothing else; paths are relative to the supervisor's own
- * folder. What comes back has a fixed size and no credential in it.
+ * The reader gets descriptors of regular files for reading, and empty memories for what is secret
+ * (supervisor/secrets.h), nothing else; paths are relative to the supervisor's own folder. What comes back in a packet
+ * has a fixed size and no credential in it.
  */
 #ifndef SUPERVISOR_READER_H
 #define SUPERVISOR_READER_H
 
 #include "config/flags.h"
 #include "config/reader.h"
+#include "supervisor/secrets.h"
 #include "supervisor/spawn.h"
 
 struct reading {
@@ -15,7 +17,10 @@ struct reading {
     int argc;
     char **argv;
     const uint8_t *key; /* RELOAD_KEY_BYTES */
+    uint32_t number;    /* of this reading */
     bool test;          /* only what -t asks */
+    int memory_fd;      /* the READER_MEMORY of the last reading, at its beginning, instead of argv; -1: none */
+    uint32_t until_ms;  /* how long the reader may take; 0: as long as is usual */
     /* What goes on while the reader works: called when loop_fd is readable, and every 20 ms; false gives the reading up.
      * NULL: nothing. */
     bool (*meanwhile)(void *owner);
@@ -23,7 +28,9 @@ struct reading {
     int loop_fd;
 };
 
-/* Waits for the reader, READER_MS at most. result->valid is false for whatever went wrong; then the message says it. */
-void reader_run(const struct reading *r, struct reader_result *result);
+/* Waits for the reader. result->valid is false for whatever went wrong; then the message says it, and there are no
+ * secrets. Else *secrets, unless it was a test, is sealed and the caller's, and the environment variables that were
+ * used have been wiped: the next reading gets them out of READER_MEMORY. */
+void reader_run(const struct reading *r, struct reader_result *result, struct secrets *secrets);
 
 #endif

@@ -33,6 +33,7 @@ static void refuse(struct supervisor *s, const char *why) {
     if (r->has_sink)
         sink_close(&r->sink, s->stderr_fd);
     r->has_sink = false;
+    secrets_close(&r->parts.secrets);
     r->stage = RELOAD_IDLE;
     log_error("Failed to reload server configuration: %s", why);
     notify_ready();
@@ -63,8 +64,9 @@ static bool anybody_awaited(const struct supervisor *s) {
     return false;
 }
 
-static void send_prepare(struct supervisor *s, struct child *c, const struct settings *settings) {
+static void send_prepare(struct supervisor *s, struct child *c, const struct settings *settings, struct parts *parts) {
     Bulkhead__Settings message;
+    parts_send(s, c, parts, settings->generation);
     settings_fill(&message, settings);
     child_send(s, c, MESSAGE_PREPARE, &message.base, NULL, 0);
 }
@@ -88,7 +90,7 @@ static void send_commits(struct supervisor *s, bool edges) {
         if (!takes_settings(c) || c->generation == s->settings.generation || edges != !!(c->role->gifts & GIFT_LINK))
             continue;
         if (c->prepared != s->settings.generation) /* it was started after everybody was asked */
-            send_prepare(s, c, &s->settings);
+            send_prepare(s, c, &s->settings, &s->parts);
         child_send(s, c, MESSAGE_COMMIT, &commit.base, NULL, 0);
         c->awaited = true;
     }
@@ -124,6 +126,9 @@ static void commit(struct supervisor *s) {
     old = s->config.options;
     s->config = r->next;
     s->settings = r->settings;
+    secrets_close(&s->parts.secrets);
+    s->parts = r->parts;
+    r->parts.secrets = SECRETS_NONE;
     settings_hold(s);
     r->stage = RELOAD_CORE;
     apply_own(s, &old);
@@ -172,7 +177,7 @@ static void ask_everybody(struct supervisor *s) {
         struct child *c = &s->child[i];
         c->awaited = takes_settings(c);
         if (c->awaited)
-            send_prepare(s, c, &r->settings);
+            send_prepare(s, c, &r->settings, &r->parts);
     }
     reload_go_on(s);
 }
@@ -191,18 +196,13 @@ static void begin(struct supervisor *s) {
         return;
     }
     notify_reloading();
-    struct reading reading = {.spawner = &s->spawner,
-                              .argc = s->argc,
-                              .argv = s->argv,
-                              .key = s->reload_key,
-                              .meanwhile = turn_meanwhile,
-                              .owner = s,
-                              .loop_fd = s->epoll_fd};
     r->stage = RELOAD_READING;
-    reader_run(&reading, &result);
+    parts_read(s, false, turn_meanwhile, &r->parts, &result);
     r->stage = RELOAD_IDLE;
-    if (s->stop || s->lame)
+    if (s->stop || s->lame) {
+        secrets_close(&r->parts.secrets);
         return;
+    }
     join_lines(result.message);
     if (!result.valid) {
         refuse(s, result.message);

@@ -48,7 +48,7 @@ static void put_to_work(struct supervisor *s, struct child *c) {
     Bulkhead__Kernel kernel = BULKHEAD__KERNEL__INIT;
     kernel.epoch = ++s->epoch;
     kernel.died_signal = s->died_signal;
-    child_send(s, c, MESSAGE_KERNEL, &kernel.base, (int[]){s->commit_fd, s->book_reader_fd}, 2);
+    child_send(s, c, MESSAGE_KERNEL, &kernel.base, (int[]){s->commit_fd, s->book_reader_fd, s->replies_fd}, 3);
     send_links(s);
     child_introduce(s, c, child_of(s, BULKHEAD__ROLE__ROLE_AUTHD, 0));
     child_send(s, c, MESSAGE_BEGIN, NULL, NULL, 0);

@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "config/reader.h"
 #include "ipc/settings.h"
 #include "shm/commit.h"
 
@@ -148,6 +149,8 @@ static void arrange_fds(const struct spawner *sp, int log_fd, int control_fd, in
 }
 
 static void limit_resources(const struct spawner *sp, const struct family_role *role) {
+    if (role->gifts & GIFT_BRIEF) /* what it writes is a part of the configuration, into memory of the supervisor's */
+        must(setrlimit(RLIMIT_FSIZE, &(struct rlimit){READER_PART_MAX, READER_PART_MAX}));
     struct rlimit files = {sp->files_max, sp->files_max};
     if (!(role->gifts & GIFT_FILES) && sp->files_max > FILES_OTHERS)
         files.rlim_cur = files.rlim_max = FILES_OTHERS;

@@ -22,6 +22,7 @@
 #include "supervisor/listeners.h"
 #include "supervisor/places.h"
 #include "supervisor/restarts.h"
+#include "supervisor/secrets.h"
 #include "supervisor/sink.h"
 #include "supervisor/spawn.h"
 
@@ -32,10 +33,11 @@ struct child {
     int pidfd;       /* readable when it has died */
     int log_fd;      /* read end of its log pipe, for a new logd; -1: none */
     struct channel control;
-    uint32_t polled; /* epoll events of the control socket */
-    bool ready;      /* has reported NOTE_READY */
-    bool blamed;     /* was killed for what it did */
-    bool awaited;    /* owes an answer to a reload */
+    uint32_t polled;               /* epoll events of the control socket */
+    bool ready;                    /* has reported NOTE_READY */
+    bool blamed;                   /* was killed for what it did */
+    bool awaited;                  /* owes an answer to a reload */
+    bool told_tls;                 /* has had a Tls, so every change must reach it */
     uint32_t generation, prepared; /* of the settings that it has; of those that it could take */
     uint64_t started_ms;
     uint64_t restart_ms; /* not running: when to start it; 0: not by time */
@@ -70,6 +72,13 @@ enum router_state {
     ROUTER_READY,
 };
 
+/* What one reading of the configuration gave for others than the supervisor. */
+struct parts {
+    struct tls_options tls;
+    struct secrets secrets;
+    uint32_t key; /* number of the private key */
+};
+
 enum reload_stage { RELOAD_IDLE, RELOAD_READING, RELOAD_PREPARING, RELOAD_CORE, RELOAD_EDGES };
 
 struct reloading {
@@ -77,6 +86,7 @@ struct reloading {
     bool again;        /* was asked for once more meanwhile */
     uint64_t until_ms; /* who has not answered by then is not waited for */
     struct reload_state next;
+    struct parts parts;
     struct settings settings;
     struct arena arena; /* of the changes */
     struct reload_changes changes;
@@ -92,6 +102,9 @@ struct supervisor {
     char **argv;
     uint8_t reload_key[RELOAD_KEY_BYTES];
     struct reload_state config; /* what runs */
+    struct parts parts;         /* the same */
+    int memory_fd;              /* the READER_MEMORY of the last reading; -1: none */
+    uint32_t reading_count;
     struct settings settings;
     uint32_t payload_most, control_line_most; /* largest limits since the start: rings may still hold such messages */
     struct binding_key *key; /* in locked memory */
@@ -102,12 +115,12 @@ struct supervisor {
     uint64_t now_ms; /* of this turn of the loop */
 
     /* logd */
-    int stderr_fd;  /* the original one */
+    int stderr_fd; /* the original one */
     struct sink sink;
     char sink_first[OPTION_PATH_MAX + 320]; /* a first line that the next logd, or this one, is to write */
-    uint64_t sink_limit;      /* bytes; doubles when a rotation fails */
-    uint64_t sink_restart_ms; /* when to look for the lost syslog again; 0: it is there */
-    int own_log_fd; /* read end of the supervisor's own log pipe */
+    uint64_t sink_limit;                    /* bytes; doubles when a rotation fails */
+    uint64_t sink_restart_ms;               /* when to look for the lost syslog again; 0: it is there */
+    int own_log_fd;                         /* read end of the supervisor's own log pipe */
     struct restarts logd_restarts;
 
     /* router */
@@ -117,7 +130,8 @@ struct supervisor {
     int32_t died_signal;
     uint64_t router_died_ms;
     struct restarts router_restarts;
-    int commit_fd, book_fd, book_reader_fd;
+    int commit_fd, book_fd, book_reader_fd, replies_fd;
+    int ledger_fd; /* authd's own, never mapped here */
     int counters_fd[FAMILY_ROLE_END]; /* of roles that are no edges */
 
     /* authd */
@@ -205,6 +219,16 @@ uint64_t logging_tick(struct supervisor *s); /* returns when to call again, 0: n
 /* Waits until logd has written everything. */
 void logging_finish(struct supervisor *s);
 
+/* ---- parts.c ---- */
+
+/* Reads the configuration, with the command line and variables of the last time if there was one. meanwhile, or NULL: see
+ * supervisor/reader.h; it gets s. result->valid: *p is the caller's. */
+struct reader_result;
+void parts_read(struct supervisor *s, bool test, bool (*meanwhile)(void *), struct parts *p, struct reader_result *result);
+
+/* Sends a child what it is to have out of p under that generation; most get nothing. */
+void parts_send(struct supervisor *s, struct child *c, struct parts *p, uint32_t generation);
+
 /* ---- routers.c ---- */
 
 void routers_start(struct supervisor *s); /* those that do not run and may */
@@ -240,7 +264,7 @@ void edges_router_died(struct supervisor *s);
 void reload_begin(struct supervisor *s);
 /* True if the note was an answer to a reload. */
 bool reload_on_note(struct supervisor *s, struct child *c, const struct note *note);
-void reload_go_on(struct supervisor *s); /* somebody who was awaited has gone */
+void reload_go_on(struct supervisor *s);    /* somebody who was awaited has gone */
 uint64_t reload_tick(struct supervisor *s); /* returns when to call again, 0: no need */
 
 /* ---- lame.c ---- */

@@ -7,13 +7,17 @@
  *   pairs    -n publishers with a subscriber each
  *   request  -n requesters with one request out each, one responder
  *   flood    one requester: latency alone, then beside -f publish | subscribe | wildcards | slow_reader
+ *   storm    one requester: latency alone, then while -k clients log in as fast as they can, from -n threads
  *   conns    -k idle connections with one subscription each: memory
  *   subs     -k distinct subscriptions: memory, rate; then messages to random ones of them
  *   connect  new connections, one after the other on each of -n threads
+ *   login    new connections, at most -c under way on each of -n threads
  *   idle     nothing: CPU and memory of each process
+ *   probe    one connection: does the server serve?
+ *   nkeys    no server: the public keys for -N -k
  *
  * Options: -a HOST (127.0.0.1) -p PORT -P PID of the server's first process -t SECONDS -s PAYLOAD BYTES and those
- * above.
+ * above. Every connection: -T uses TLS, -u USER:PASSWORD logs in so, -N COUNT logs in with one of that many nkeys.
  */
 #include <signal.h>
 #include <stdarg.h>
@@ -49,6 +53,12 @@ uint64_t now_ns(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+double own_cpu_s(void) {
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
+}
+
 /* ---- the line ---- */
 
 static const char *separator = "{";
@@ -79,18 +89,32 @@ static void mode_pairs(const struct options *o) {
     mode_flow(o, true);
 }
 
+static void mode_probe(const struct options *o) {
+    net_open(o);
+}
+
 static const struct {
     const char *name;
     void (*run)(const struct options *o);
 } modes[] = {
-    {"pub", mode_pub},         {"fan", mode_fan},         {"pairs", mode_pairs},
-    {"request", mode_request}, {"flood", mode_flood},     {"conns", mode_conns},
-    {"subs", mode_subs},       {"connect", mode_connect}, {"idle", mode_idle},
+    {"pub", mode_pub},         {"fan", mode_fan},     {"pairs", mode_pairs}, {"request", mode_request},
+    {"flood", mode_flood},     {"storm", mode_storm}, {"conns", mode_conns}, {"subs", mode_subs},
+    {"connect", mode_connect}, {"login", mode_login}, {"idle", mode_idle},   {"probe", mode_probe},
+    {"nkeys", mode_nkeys},
 };
+
+static void read_user(struct options *o, char *text) {
+    char *colon = strchr(text, ':');
+    if (!colon)
+        die("-u is USER:PASSWORD");
+    *colon = 0;
+    o->user = text;
+    o->password = colon + 1;
+}
 
 static void read_options(struct options *o, int argc, char **argv) {
     int letter;
-    while ((letter = getopt(argc, argv, "a:p:P:t:s:n:c:k:f:q")) > 0) {
+    while ((letter = getopt(argc, argv, "a:p:P:t:s:n:c:k:f:qTu:N:")) > 0) {
         switch (letter) {
         case 'a':
             o->host = optarg;
@@ -122,6 +146,15 @@ static void read_options(struct options *o, int argc, char **argv) {
         case 'q':
             o->queue = true;
             break;
+        case 'T':
+            o->tls = true;
+            break;
+        case 'u':
+            read_user(o, optarg);
+            break;
+        case 'N':
+            o->nkeys = (uint32_t)atoi(optarg);
+            break;
         default:
             exit(2);
         }
@@ -146,13 +179,13 @@ int main(int argc, char **argv) {
         read_options(&o, argc - 1, argv + 1);
         if (o.pubs == 0 || o.count == 0)
             die("-n and -k count from 1");
+        net_prepare(&o);
+        identity_open(&o);
         put_text("mode", argv[1]);
         modes[i].run(&o);
         puts("}");
         return 0;
     }
-    fputs("usage: load pub|fan|pairs|request|flood|conns|subs|connect|idle [options]; see the top of "
-          "tests/bench/load.c\n",
-          stderr);
+    fputs("usage: load MODE [options]; see the top of tests/bench/load.c\n", stderr);
     return 2;
 }

@@ -1,11 +1,13 @@
 /* tests/bench/load.h: the load generator's parts.
  *
- *   load.c         options, modes, the line that a run prints
- *   load_net.c     connections to the server
- *   load_proc.c    CPU and memory of the server's process tree
- *   load_flow.c    messages at full speed: publishers and subscribers
- *   load_request.c requests and their latencies, alone and beside a flood
- *   load_hold.c    what is held: idle connections, subscriptions, nothing at all; new connections
+ *   load.c          options, modes, the line that a run prints
+ *   load_net.c      connections to the server, plain or over TLS
+ *   load_identity.c who a client says it is: CONNECT lines, nkeys
+ *   load_proc.c     CPU and memory of the server's process tree
+ *   load_flow.c     messages at full speed: publishers and subscribers
+ *   load_request.c  requests and their latencies, alone and beside a flood
+ *   load_hold.c     what is held: idle connections, subscriptions, nothing at all; new connections
+ *   load_login.c    many logins at a time from one thread
  *
  * It does as little as it can for each message: blocks of prepared lines go out in one write, subscribers count bytes
  * that the kernel throws away for them. So a figure says more about the server than about its client. Whatever goes
@@ -14,10 +16,13 @@
 #ifndef BENCH_LOAD_H
 #define BENCH_LOAD_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+struct ssl_st; /* OpenSSL's SSL */
 
 struct options {
     const char *host;
@@ -29,22 +34,49 @@ struct options {
     uint32_t count; /* connections, subscriptions: what the mode holds */
     bool queue;     /* the subscribers are one queue group */
     const char *flood;
+    bool tls;
+    const char *user, *password; /* null: none */
+    uint32_t nkeys;              /* clients log in with the first so many test keys in turn; 0: none do */
 };
 
 /* ---- load.c ---- */
 _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void *take(size_t bytes); /* zeroed memory, never null */
 uint64_t now_ns(void);
+double own_cpu_s(void); /* of this process, all threads */
 /* One `"name": value` of the run's line. */
 void put_number(const char *name, double value);
 void put_text(const char *name, const char *value);
 
 /* ---- load_net.c ---- */
-int net_open(const struct options *o); /* connected, INFO read, CONNECT and PING answered; blocking */
-void net_write(int fd, const void *bytes, size_t n);
-bool net_try_write(int fd, const void *bytes, size_t n); /* false: the server has closed, or shutdown was called */
-void net_printf(int fd, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void net_flush(int fd); /* PING, and everything up to its PONG is thrown away */
+struct conn {
+    int fd;
+    struct ssl_st *tls; /* null: plain */
+};
+void net_prepare(const struct options *o);     /* first, before there are threads */
+struct ssl_st *net_tls(void);                  /* a client's side of TLS, without a socket yet */
+struct conn net_open(const struct options *o); /* logged in: INFO read, CONNECT and PING answered; blocking */
+int net_dial(const struct options *o);         /* a non-blocking socket that is connecting */
+void net_close(struct conn c);
+void net_set_blocking(struct conn c, bool blocking);
+void net_write(struct conn c, const void *bytes, size_t n);
+bool net_try_write(struct conn c, const void *bytes,
+                   size_t n); /* false: the server has closed, or shutdown was called */
+size_t net_write_some(struct conn c, const void *bytes, size_t n); /* as much as a non-blocking connection takes */
+void net_printf(struct conn c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void net_flush(struct conn c);                         /* PING, and everything up to its PONG is thrown away */
+ssize_t net_read(struct conn c, void *to, size_t cap); /* 0: closed; -1: nothing is there now */
+/* Throws away what is there and counts it, as net_read does. wait: until something is, or SO_RCVTIMEO is over. */
+ssize_t net_discard(struct conn c, size_t at_most, bool wait);
+void net_read_ahead(struct conn c); /* for a connection that gets much */
+
+/* ---- load_identity.c ---- */
+enum { CONNECT_MAX = 512 };
+void identity_open(const struct options *o); /* as net_prepare */
+/* Writes CONNECT and PING for the next client, as options say, in answer to an INFO line (a string). Returns the
+ * length. */
+size_t identity_connect(const struct options *o, const char *info, char to[static CONNECT_MAX]);
+void mode_nkeys(const struct options *o);
 
 /* ---- load_proc.c ---- */
 enum { PIDS_MAX = 128 };
@@ -75,7 +107,7 @@ struct block {
 struct block block_of(const char *subject, uint32_t size, uint32_t copies);
 
 struct publisher {
-    int fd;
+    struct conn conn;
     const struct block *block;
     uint32_t block_count;
     uint32_t at;       /* block being written */
@@ -86,7 +118,7 @@ struct publisher {
 struct flow {
     struct publisher *pub;
     uint32_t pub_count;
-    const int *sub_fd;
+    const struct conn *sub;
     uint32_t sub_count;
     uint64_t copies; /* deliveries for each message */
 };
@@ -99,11 +131,28 @@ void load_pause(const struct options *o, const struct tree *t, struct cpu begin)
 /* ---- load_request.c ---- */
 void mode_request(const struct options *o);
 void mode_flood(const struct options *o);
+void mode_storm(const struct options *o);
 
 /* ---- load_hold.c ---- */
 void mode_conns(const struct options *o);
 void mode_subs(const struct options *o);
 void mode_connect(const struct options *o);
 void mode_idle(const struct options *o);
+
+/* ---- load_login.c ---- */
+/* What one thread does, and what became of it. A new client comes only when none under way waits for the generator: so
+ * the server never waits for a client in the middle of a login, and all the generator's spare time makes new ones. */
+struct logins {
+    const struct options *options;
+    uint32_t at_a_time; /* most logins under way */
+    uint32_t total;     /* 0: until stop */
+    bool hold; /* the connections stay open, and a failure is counted; else each is closed, and failure ends all */
+    atomic_bool *stop;       /* no new ones */
+    uint64_t done, failed;   /* logged in; closed by the server before that */
+    uint32_t most_under_way; /* at one time */
+    uint64_t slowest_ns;     /* from connect() to PONG */
+};
+void *logins_run(void *logins);
+void mode_login(const struct options *o);
 
 #endif

@@ -5,15 +5,12 @@
  * answered. A subscriber does not look at what it gets: messages of a run have known lengths, so bytes say everything.
  * The server's own PING may be among them, which ends a run six bytes early.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -56,7 +53,7 @@ static void block_done(struct publisher *p) {
 
 static void publish_one(struct publisher *p) {
     while (!atomic_load_explicit(&run.stop, memory_order_relaxed)) {
-        net_write(p->fd, p->block[p->at].bytes, p->block[p->at].len);
+        net_write(p->conn, p->block[p->at].bytes, p->block[p->at].len);
         block_done(p);
     }
 }
@@ -64,10 +61,7 @@ static void publish_one(struct publisher *p) {
 /* As much of the block as the socket takes. True when it is complete. */
 static bool publish_some(struct publisher *p) {
     const struct block *b = &p->block[p->at];
-    ssize_t n = send(p->fd, b->bytes + p->off, b->len - p->off, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (n < 0 && errno != EAGAIN && errno != EINTR)
-        die("write: %s", strerror(errno));
-    p->off += n > 0 ? (size_t)n : 0;
+    p->off += net_write_some(p->conn, b->bytes + p->off, b->len - p->off);
     if (p->off < b->len)
         return false;
     block_done(p);
@@ -76,8 +70,10 @@ static bool publish_some(struct publisher *p) {
 
 static void publish_many(struct flow *f) {
     struct pollfd *fds = take(f->pub_count * sizeof *fds);
-    for (uint32_t i = 0; i < f->pub_count; i++)
-        fds[i] = (struct pollfd){.fd = f->pub[i].fd, .events = POLLOUT};
+    for (uint32_t i = 0; i < f->pub_count; i++) {
+        net_set_blocking(f->pub[i].conn, false);
+        fds[i] = (struct pollfd){.fd = f->pub[i].conn.fd, .events = POLLOUT};
+    }
     for (uint32_t left = f->pub_count; left > 0;) {
         poll(fds, f->pub_count, LOOK_MS);
         bool stop = atomic_load(&run.stop);
@@ -88,6 +84,7 @@ static void publish_many(struct flow *f) {
             if (fds[i].revents != 0)
                 publish_some(p);
             if (stop && p->off == 0) {
+                net_set_blocking(p->conn, true);
                 fds[i].fd = -1;
                 left--;
             }
@@ -111,10 +108,9 @@ static void *publish(void *arg) {
 
 /* ---- receiving ---- */
 
-/* Bytes that were there; the kernel throws them away. */
-static uint64_t receive_some(int fd, int flags) {
-    ssize_t n = recv(fd, NULL, THROWN_AT_ONCE, MSG_TRUNC | flags);
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+static uint64_t receive_some(struct conn c, bool wait) {
+    ssize_t n = net_discard(c, THROWN_AT_ONCE, wait);
+    if (n == 0)
         die("the server closed a subscriber");
     return n > 0 ? (uint64_t)n : 0;
 }
@@ -124,9 +120,9 @@ static void *receive(void *arg) {
     struct timeval patience = {.tv_usec = LOOK_MS * 1000};
     int poller = epoll_create1(0);
     for (uint32_t i = 0; i < f->sub_count; i++) {
-        struct epoll_event event = {.events = EPOLLIN, .data.fd = f->sub_fd[i]};
-        epoll_ctl(poller, EPOLL_CTL_ADD, f->sub_fd[i], &event);
-        setsockopt(f->sub_fd[i], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+        struct epoll_event event = {.events = EPOLLIN, .data.u32 = i};
+        epoll_ctl(poller, EPOLL_CTL_ADD, f->sub[i].fd, &event);
+        setsockopt(f->sub[i].fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     }
     uint64_t got = 0, last = now_ns();
     while (!(atomic_load(&run.sent) && got >= atomic_load(&run.want))) {
@@ -134,9 +130,9 @@ static void *receive(void *arg) {
         struct epoll_event events[64];
         int n = f->sub_count == 1 ? 0 : epoll_wait(poller, events, 64, LOOK_MS);
         for (int i = 0; i < n; i++)
-            got += receive_some(events[i].data.fd, MSG_DONTWAIT);
+            got += receive_some(f->sub[events[i].data.u32], false);
         if (f->sub_count == 1)
-            got += receive_some(f->sub_fd[0], 0);
+            got += receive_some(f->sub[0], true);
         uint64_t now = now_ns();
         if (got != before)
             last = now;
@@ -164,12 +160,6 @@ void load_pause(const struct options *o, const struct tree *t, struct cpu begin)
     }
 }
 
-static double own_cpu_s(void) {
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
-}
-
 void flow_run(const struct options *o, struct flow *f) {
     struct tree tree;
     tree_find(&tree, o->pid);
@@ -189,7 +179,7 @@ void flow_run(const struct options *o, struct flow *f) {
     if (f->sub_count > 0)
         pthread_join(receiving, NULL);
     for (uint32_t i = 0; f->sub_count == 0 && i < f->pub_count; i++)
-        net_flush(f->pub[i].fd);
+        net_flush(f->pub[i].conn);
     uint64_t end = f->sub_count > 0 ? atomic_load(&run.last_ns) : now_ns();
     struct cpu used = tree_cpu(&tree);
     used.user_s -= begin.user_s;
@@ -218,8 +208,8 @@ void mode_flow(const struct options *o, bool pairs) {
     struct flow f = {.pub_count = o->pubs, .sub_count = pairs ? o->pubs : o->subs};
     f.copies = pairs || o->queue ? 1 : f.sub_count;
     f.pub = take(f.pub_count * sizeof *f.pub);
-    int *subs = take((f.sub_count + 1) * sizeof *subs);
-    f.sub_fd = subs;
+    struct conn *subs = take((f.sub_count + 1) * sizeof *subs);
+    f.sub = subs;
     char subject[64] = "load.subject";
     for (uint32_t i = 0; i < f.sub_count; i++) {
         subs[i] = net_open(o);
@@ -227,13 +217,14 @@ void mode_flow(const struct options *o, bool pairs) {
             snprintf(subject, sizeof subject, "load.pair%03u", i);
         net_printf(subs[i], "SUB %s %s1\r\n", subject, o->queue ? "workers " : "");
         net_flush(subs[i]);
+        net_read_ahead(subs[i]);
     }
     for (uint32_t i = 0; i < f.pub_count; i++) {
         if (pairs)
             snprintf(subject, sizeof subject, "load.pair%03u", i);
         struct block *b = take(sizeof *b);
         *b = block_of(subject, o->size, (uint32_t)f.copies);
-        f.pub[i] = (struct publisher){.fd = net_open(o), .block = b, .block_count = 1};
+        f.pub[i] = (struct publisher){.conn = net_open(o), .block = b, .block_count = 1};
     }
     flow_run(o, &f);
 }

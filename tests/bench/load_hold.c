@@ -14,9 +14,9 @@ enum { SETTLE_S = 2, SUB_CONNS = 16, RANDOM_BLOCKS = 256, IDLE_S = 5 };
 void mode_conns(const struct options *o) {
     struct tree tree;
     for (int i = 0; i < 100; i++) { /* what the first ones cost is not the price of each */
-        int fd = net_open(o);
-        net_printf(fd, "SUB warm.%d 1\r\n", i);
-        net_flush(fd);
+        struct conn c = net_open(o);
+        net_printf(c, "SUB warm.%d 1\r\n", i);
+        net_flush(c);
     }
     tree_find(&tree, o->pid);
     sleep(SETTLE_S);
@@ -35,9 +35,9 @@ static int subject_of(char *to, size_t cap, uint32_t i) {
     return snprintf(to, cap, "load.a%u.b%u.c%07u", i % 100, i / 100 % 100, i);
 }
 
-/* Some megabytes that nobody wants, through every connection: buffers and rings that a server has anyway are in use before
- * memory is measured. */
-static void warm_up(const int *fd) {
+/* Some megabytes that nobody wants, through every connection: buffers and rings that a server has anyway are in use
+ * before memory is measured. */
+static void warm_up(const struct conn *conn) {
     enum { LINES = 8000, SIZE = 1000 };
     char line[SIZE + 32];
     int len = sprintf(line, "PUB load.warm %d\r\n", SIZE);
@@ -45,12 +45,12 @@ static void warm_up(const int *fd) {
     memcpy(line + len + SIZE, "\r\n", 2);
     for (uint32_t c = 0; c < SUB_CONNS; c++) {
         for (int i = 0; i < LINES / SUB_CONNS * 4; i++)
-            net_write(fd[c], line, (size_t)len + SIZE + 2);
-        net_flush(fd[c]);
+            net_write(conn[c], line, (size_t)len + SIZE + 2);
+        net_flush(conn[c]);
     }
 }
 
-static void subscribe_all(const int *fd, uint32_t count) {
+static void subscribe_all(const struct conn *conn, uint32_t count) {
     enum { LINE_MAX = 96 };
     char *text = take(BLOCK_BYTES + LINE_MAX);
     for (uint32_t c = 0; c < SUB_CONNS; c++) {
@@ -60,14 +60,14 @@ static void subscribe_all(const int *fd, uint32_t count) {
             subject_of(subject, sizeof subject, i);
             len += (size_t)snprintf(text + len, LINE_MAX, "SUB %s %u\r\n", subject, i + 1);
             if (len >= BLOCK_BYTES) {
-                net_write(fd[c], text, len);
+                net_write(conn[c], text, len);
                 len = 0;
             }
         }
-        net_write(fd[c], text, len);
+        net_write(conn[c], text, len);
     }
     for (uint32_t c = 0; c < SUB_CONNS; c++)
-        net_flush(fd[c]);
+        net_flush(conn[c]);
 }
 
 /* Messages to random ones of the subscriptions: blocks that are written in turn. */
@@ -96,23 +96,23 @@ static struct block *random_blocks(uint32_t count, uint32_t size) {
 
 void mode_subs(const struct options *o) {
     struct tree tree;
-    int fd[SUB_CONNS];
+    struct conn conn[SUB_CONNS];
     for (int i = 0; i < SUB_CONNS; i++)
-        fd[i] = net_open(o);
+        conn[i] = net_open(o);
     tree_find(&tree, o->pid);
-    warm_up(fd);
+    warm_up(conn);
     sleep(1);
     double before = tree_pss_kb(&tree);
     uint64_t start = now_ns();
-    subscribe_all(fd, o->count);
+    subscribe_all(conn, o->count);
     double took = (double)(now_ns() - start) * 1e-9;
     sleep(SETTLE_S);
     put_number("count", o->count);
     put_number("insert_rate", o->count / took);
     put_number("bytes_each", (tree_pss_kb(&tree) - before) * 1024 / o->count);
     struct publisher publisher = {
-        .fd = net_open(o), .block = random_blocks(o->count, o->size), .block_count = RANDOM_BLOCKS};
-    struct flow flow = {.pub = &publisher, .pub_count = 1, .sub_fd = fd, .sub_count = SUB_CONNS, .copies = 1};
+        .conn = net_open(o), .block = random_blocks(o->count, o->size), .block_count = RANDOM_BLOCKS};
+    struct flow flow = {.pub = &publisher, .pub_count = 1, .sub = conn, .sub_count = SUB_CONNS, .copies = 1};
     flow_run(o, &flow);
 }
 
@@ -123,7 +123,7 @@ static atomic_ullong connect_count;
 
 static void *connect_again(void *arg) {
     while (!atomic_load(&connect_over)) {
-        close(net_open(arg));
+        net_close(net_open(arg));
         atomic_fetch_add(&connect_count, 1);
     }
     return NULL;

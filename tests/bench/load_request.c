@@ -3,14 +3,13 @@
  * All texts have fixed lengths, so neither side parses: the reply subject stands at a known place of a known length. A
  * lone requester writes and reads; many share one thread and an epoll set.
  */
-#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "tests/bench/load.h"
@@ -55,7 +54,7 @@ static void message_fill(char *at, const char *line, size_t line_len, uint32_t s
 /* ---- the responder ---- */
 
 struct responder {
-    int fd;
+    struct conn conn;
     const struct texts *texts;
 };
 
@@ -81,14 +80,14 @@ static void *respond(void *arg) {
     char *in = take(IN_BYTES), *out = take(2 * IN_BYTES);
     size_t have = 0;
     for (;;) {
-        ssize_t n = read(r->fd, in + have, IN_BYTES - have);
+        ssize_t n = net_read(r->conn, in + have, IN_BYTES - have);
         if (n <= 0)
             return NULL;
         have += (size_t)n;
         size_t out_len = 0, used = answer_all(r->texts, in, have, out, &out_len);
         memmove(in, in + used, have - used);
         have -= used;
-        if (out_len > 0 && !net_try_write(r->fd, out, out_len))
+        if (out_len > 0 && !net_try_write(r->conn, out, out_len))
             return NULL;
     }
 }
@@ -96,7 +95,7 @@ static void *respond(void *arg) {
 /* ---- requesters ---- */
 
 struct requester {
-    int fd;
+    struct conn conn;
     char *message;
     uint32_t number;
     uint64_t sent_ns;
@@ -123,6 +122,10 @@ static int compare_ns(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
+static void latencies_sort(struct latencies *l) {
+    qsort(l->ns, l->count, sizeof *l->ns, compare_ns);
+}
+
 static double percentile_us(const struct latencies *l, double part) {
     return l->count ? l->ns[(size_t)((double)(l->count - 1) * part)] / 1000.0 : 0;
 }
@@ -133,13 +136,13 @@ static void request_send(const struct texts *t, struct requester *q) {
     for (int i = 0; i < 7; i++, n /= 10)
         last[-i] = (char)('0' + n % 10);
     q->sent_ns = now_ns();
-    net_write(q->fd, q->message, t->request_len);
+    net_write(q->conn, q->message, t->request_len);
 }
 
 /* Reads what is there; true when the answer is complete. */
 static bool answer_read(const struct texts *t, struct requester *q) {
     char in[IN_BYTES];
-    ssize_t n = read(q->fd, in, sizeof in);
+    ssize_t n = net_read(q->conn, in, sizeof in);
     if (n <= 0)
         die("the server closed a requester");
     size_t len = (size_t)n, ping = sizeof SERVER_PING - 1;
@@ -168,8 +171,8 @@ static void service_open(const struct options *o, struct service *s, uint32_t co
     if (s->texts.delivered_len * count > IN_BYTES)
         die("too many requesters for that size");
     s->responder = (struct responder){net_open(o), &s->texts};
-    net_printf(s->responder.fd, "SUB " SERVICE " workers 1\r\n");
-    net_flush(s->responder.fd);
+    net_printf(s->responder.conn, "SUB " SERVICE " workers 1\r\n");
+    net_flush(s->responder.conn);
     pthread_create(&thread, NULL, respond, &s->responder);
     s->requester = take(count * sizeof *s->requester);
     s->count = count;
@@ -177,15 +180,15 @@ static void service_open(const struct options *o, struct service *s, uint32_t co
     for (uint32_t i = 0; i < count; i++) {
         struct requester *q = &s->requester[i];
         char name[16];
-        q->fd = net_open(o);
+        q->conn = net_open(o);
         snprintf(name, sizeof name, "%04u", i % 10000);
         q->message = take(s->texts.request_len);
         message_fill(q->message, s->texts.request, s->texts.request_line, o->size);
         memcpy(q->message + s->texts.reply_at + sizeof "_INBOX.load" - 1, name, 4);
-        net_printf(q->fd, "SUB _INBOX.load%s.* 1\r\n", name);
-        net_flush(q->fd);
+        net_printf(q->conn, "SUB _INBOX.load%s.* 1\r\n", name);
+        net_flush(q->conn);
         struct epoll_event event = {.events = EPOLLIN, .data.u32 = i};
-        epoll_ctl(s->poller, EPOLL_CTL_ADD, q->fd, &event);
+        epoll_ctl(s->poller, EPOLL_CTL_ADD, q->conn.fd, &event);
     }
 }
 
@@ -233,7 +236,7 @@ static double service_run(struct service *s, struct latencies *l, double seconds
             out -= turn_many(s, l, false);
     }
     double took = (double)(now_ns() - start) * 1e-9;
-    qsort(l->ns, l->count, sizeof *l->ns, compare_ns);
+    latencies_sort(l);
     return took;
 }
 
@@ -261,7 +264,7 @@ void mode_request(const struct options *o) {
 static atomic_bool flood_over;
 
 struct flood {
-    int fd, reader_fd;
+    struct conn conn, reader;
     struct block block;
     atomic_bool closed; /* the server has closed the slow reader */
 };
@@ -269,7 +272,7 @@ struct flood {
 static void *flood_write(void *arg) {
     struct flood *f = arg;
     while (!atomic_load_explicit(&flood_over, memory_order_relaxed) &&
-           net_try_write(f->fd, f->block.bytes, f->block.len)) {
+           net_try_write(f->conn, f->block.bytes, f->block.len)) {
     }
     return NULL;
 }
@@ -284,7 +287,7 @@ static void *flood_read(void *arg) {
             usleep(1000);
             continue;
         }
-        ssize_t n = recv(f->reader_fd, NULL, 80000, MSG_TRUNC);
+        ssize_t n = net_discard(f->reader, 80000, true);
         if (n <= 0) {
             atomic_store(&f->closed, true);
             return NULL;
@@ -302,27 +305,27 @@ static struct block subscribing_block(void) {
     return b;
 }
 
-static void hold_wildcards(int fd, uint32_t count) {
+static void hold_wildcards(struct conn c, uint32_t count) {
     for (uint32_t i = 0; i < count; i++) /* half begin like the requests' subjects, half could match anything */
-        net_printf(fd, i % 2 ? "SUB load.*.w%u.> %u\r\n" : "SUB *.w%u.> %u\r\n", i, i + 10);
-    net_flush(fd);
+        net_printf(c, i % 2 ? "SUB load.*.w%u.> %u\r\n" : "SUB *.w%u.> %u\r\n", i, i + 10);
+    net_flush(c);
 }
 
 static void flood_begin(const struct options *o, struct flood *f) {
     pthread_t thread;
-    *f = (struct flood){.fd = net_open(o), .reader_fd = -1};
+    *f = (struct flood){.conn = net_open(o)};
     if (!strcmp(o->flood, "publish")) {
         f->block = block_of("flood.subject", 16, 0);
     } else if (!strcmp(o->flood, "subscribe")) {
         f->block = subscribing_block();
     } else if (!strcmp(o->flood, "wildcards")) {
-        hold_wildcards(f->fd, 10000);
+        hold_wildcards(f->conn, 10000);
         return;
     } else if (!strcmp(o->flood, "slow_reader")) {
         f->block = block_of("flood.subject", 128, 1);
-        f->reader_fd = net_open(o);
-        net_printf(f->reader_fd, "SUB flood.subject 1\r\n");
-        net_flush(f->reader_fd);
+        f->reader = net_open(o);
+        net_printf(f->reader, "SUB flood.subject 1\r\n");
+        net_flush(f->reader);
         pthread_create(&thread, NULL, flood_read, f);
     } else {
         die("-f is publish, subscribe, wildcards or slow_reader");
@@ -353,4 +356,72 @@ void mode_flood(const struct options *o) {
     put_number("p99_times", percentile_us(&l, 0.99) / idle_us);
     put_number("reader_closed", atomic_load(&f.closed));
     atomic_store(&flood_over, true); /* its threads end with the process */
+}
+
+/* ---- logins ---- */
+
+enum { STORM_THREADS_MAX = 16, STORM_NICE = 19 };
+
+static atomic_uint storm_threads;
+
+/* The clients of a storm would be on other machines: here their threads give way to the requester's, which is on this
+ * one too, and to the server. */
+static void *storm_run(void *logins) {
+    setpriority(PRIO_PROCESS, (id_t)gettid(), STORM_NICE);
+    logins_run(logins);
+    atomic_fetch_sub(&storm_threads, 1);
+    return NULL;
+}
+
+static void storm_begin(const struct options *o, struct logins *logins, uint32_t threads, atomic_bool *stop) {
+    pthread_t thread;
+    atomic_store(&storm_threads, threads);
+    for (uint32_t i = 0; i < threads; i++) {
+        uint32_t share = o->count / threads + (i < o->count % threads);
+        logins[i] = (struct logins){.options = o, .at_a_time = share, .total = share, .hold = true, .stop = stop};
+        pthread_create(&thread, NULL, storm_run, &logins[i]);
+        pthread_detach(thread);
+    }
+}
+
+static void storm_report(const struct logins *logins, uint32_t threads, double took) {
+    uint64_t done = 0, failed = 0, slowest = 0;
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < threads; i++) {
+        done += logins[i].done;
+        failed += logins[i].failed;
+        most += logins[i].most_under_way;
+        slowest = logins[i].slowest_ns > slowest ? logins[i].slowest_ns : slowest;
+    }
+    put_number("login_rate", (double)done / took);
+    put_number("failed", (double)failed);
+    put_number("most_under_way", most);
+    put_number("slowest_ms", (double)slowest * 1e-6);
+}
+
+void mode_storm(const struct options *o) {
+    struct service s;
+    struct latencies l = {0};
+    struct logins logins[STORM_THREADS_MAX];
+    atomic_bool stop = false;
+    uint32_t threads = o->pubs < STORM_THREADS_MAX ? o->pubs : STORM_THREADS_MAX;
+    service_open(o, &s, 1);
+    service_run(&s, &l, 0.2);
+    service_run(&s, &l, o->seconds);
+    double idle_us = percentile_us(&l, 0.99);
+    put_number("idle_p50_us", percentile_us(&l, 0.5));
+    put_number("idle_p99_us", idle_us);
+    l.count = 0;
+    uint64_t start = now_ns();
+    storm_begin(o, logins, threads, &stop);
+    while (atomic_load(&storm_threads) > 0)
+        turn_one(&s, &l);
+    double took = (double)(now_ns() - start) * 1e-9;
+    latencies_sort(&l);
+    put_number("requests", (double)l.count);
+    put_number("p50_us", percentile_us(&l, 0.5));
+    put_number("p99_us", percentile_us(&l, 0.99));
+    put_number("p999_us", percentile_us(&l, 0.999));
+    put_number("p99_times", percentile_us(&l, 0.99) / idle_us);
+    storm_report(logins, threads, took);
 }

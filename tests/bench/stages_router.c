@@ -101,11 +101,15 @@ static void open_router(void) {
     r->sub_chunk = mmap(NULL, SLOT_CHUNKS_MAX * sizeof(struct sub *), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     r->epoll = epoll_create1(0);
+    r->tools = (struct permissions_tools){.hash = &r->hash, .slab = &r->slab};
     r->counters = calloc(1, sizeof *r->counters);
     r->page = aligned_alloc(64, sizeof *r->page);
     check(r->sub_chunk != MAP_FAILED && r->counters && r->page);
     memset(r->page, 0, sizeof *r->page);
     check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, control) == 0);
+    struct replies_table *replies = mmap(NULL, sizeof *replies, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    check(replies != MAP_FAILED);
+    replies_open(&r->replies, replies, &r->key);
     r->control.fd = control[0];
     r->epoch = 1;
     give_account(r);

@@ -1,46 +1,35 @@
+/* The model of an honest edge: numbers, slots, journal; records out and in, each checked; its replay. */
 #include "tests/support/edge.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/ptrace.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/check.h"
 #include "base/clock.h"
-#include "base/log.h"
-#include "ipc/note.h"
 #include "nats/subject.h"
 #include "shm/memfd.h"
-
-/* ---- memories ---- */
-
-static int memory(size_t bytes) {
-    int fd;
-    check(memfd_make(&fd, "test", bytes, 0) == ERR_OK);
-    return fd;
-}
 
 static void bell(int ends[2]) {
     check(pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0);
 }
 
-static void edge_make(struct world *w, uint32_t number, uint8_t kind) {
+void edge_make(struct world *w, uint32_t number, uint8_t kind) {
     struct edge *e = &w->edge[number];
     edge_delivered *delivered = e->delivered;
     *e = (struct edge){.world = w, .number = number, .kind = kind, .incarnation = ++w->incarnation, .fresh = true};
     e->delivered = delivered;
-    const size_t bytes[8] = {ring_data_bytes(w->ring_bytes),   RING_PAGE, ring_data_bytes(w->ring_bytes), RING_PAGE,
-                             ring_data_bytes(w->replay_bytes), RING_PAGE, w->spill_bytes, sizeof(struct soft_link)};
+    const size_t bytes[8] = {ring_data_bytes(w->ring_bytes),
+                             RING_PAGE,
+                             ring_data_bytes(w->ring_bytes),
+                             RING_PAGE,
+                             ring_data_bytes(w->replay_bytes),
+                             RING_PAGE,
+                             w->spill_bytes,
+                             sizeof(struct soft_link)};
     for (int i = 0; i < 8; i++)
-        e->fds[i] = memory(bytes[i]);
+        e->fds[i] = world_memory(bytes[i]);
     bell(e->bell_to_router);
     bell(e->bell_to_edge);
     check(ring_map(&e->ingress_map, e->fds[0], e->fds[1], true) == ERR_OK);
@@ -53,7 +42,7 @@ static void edge_make(struct world *w, uint32_t number, uint8_t kind) {
     check(e->conn != NULL);
 }
 
-static void edge_free(struct edge *e) {
+void edge_free(struct edge *e) {
     for (int i = 0; i < 8; i++)
         close(e->fds[i]);
     for (int i = 0; i < 2; i++) {
@@ -70,360 +59,6 @@ static void edge_free(struct edge *e) {
     free(e->conn);
     free(e->journal);
     free(e->snapshot);
-}
-
-void world_make(struct world *w, uint32_t edge_count, uint64_t ring_bytes, uint64_t spill_bytes) {
-    *w = (struct world){.ring_bytes = ring_bytes,
-                        .replay_bytes = 64 * 1024,
-                        .spill_bytes = memfd_round(spill_bytes ? spill_bytes : 1),
-                        .edge_count = edge_count,
-                        .now = clock_mono_ns(),
-                        .wall = clock_wall_s()};
-    w->settings = (struct settings){.max_payload = 1 << 20,
-                                    .max_control_line = 4096,
-                                    .source_wait_ms = 20,
-                                    .source_share_ms = 100,
-                                    .edge_dead_ms = 1000,
-                                    .replay_ms = 20000,
-                                    .spill_bytes = spill_bytes};
-    w->key.number = 7;
-    memset(w->key.key, 0x5a, sizeof w->key.key);
-    w->page_fd = memory(sizeof(struct commit_page));
-    w->book_fd = memory(BOOK_BYTES);
-    w->counters_fd = memory(sizeof(struct counters));
-    void *page, *counters;
-    check(memfd_map(&page, w->page_fd, sizeof(struct commit_page), 1) == ERR_OK);
-    check(memfd_map(&counters, w->counters_fd, sizeof(struct counters), 1) == ERR_OK);
-    check(book_open(&w->book, w->book_fd, true) == ERR_OK);
-    w->page = page;
-    w->counters = counters;
-    for (uint32_t i = 0; i < edge_count; i++)
-        edge_make(w, i, LINK_FRONTEND);
-    world_account(w, 1, 0, 0);
-    w->control[0] = w->control[1] = -1;
-}
-
-void world_free(struct world *w) {
-    world_die(w);
-    world_kill(w);
-    for (uint32_t i = 0; i < w->edge_count; i++)
-        edge_free(&w->edge[i]);
-    munmap(w->page, sizeof(struct commit_page));
-    munmap(w->counters, sizeof(struct counters));
-    munmap(w->book.at, w->book.bytes);
-    close(w->page_fd);
-    close(w->book_fd);
-    close(w->counters_fd);
-    if (w->control[0] >= 0) {
-        close(w->control[0]);
-        close(w->control[1]);
-    }
-}
-
-void world_account(struct world *w, uint32_t number, uint32_t conns_max, uint32_t subs_max) {
-    struct book_account a = {.number = number, .conns_max = conns_max, .subs_max = subs_max};
-    a.name_len = (uint32_t)snprintf(a.name, sizeof a.name, number == 1 ? "$G" : "A%u", number);
-    check(book_append(&w->book, BOOK_ACCOUNT, &a, sizeof a) == ERR_OK);
-    if (w->router)
-        accounts_read(w->router);
-}
-
-void world_floor(struct world *w, uint32_t account, uint32_t principal, uint64_t serial) {
-    struct book_floor f = {account, principal, serial, RECORD_KICK_REVOKED, 0};
-    check(book_append(&w->book, BOOK_FLOOR, &f, sizeof f) == ERR_OK);
-    if (w->router)
-        accounts_read(w->router);
-}
-
-/* ---- the router ---- */
-
-static void router_link(struct router *r, struct edge *e) {
-    int fds[10];
-    for (int i = 0; i < 8; i++)
-        fds[i] = dup(e->fds[i]);
-    for (int i = 0; i < 6; i += 2) { /* what the edge writes, the router may only read */
-        int edge_writes = i == 2 ? 3 : i;
-        close(fds[edge_writes]);
-        check(memfd_reader(&fds[edge_writes], e->fds[edge_writes]) == ERR_OK);
-    }
-    fds[8] = dup(e->bell_to_router[0]);
-    fds[9] = dup(e->bell_to_edge[1]);
-    check(link_map(r, e->number, e->kind, e->incarnation, fds) == ERR_OK);
-    if (!e->fresh)
-        r->link[e->number].state = LINK_REPLAY;
-}
-
-static struct router *router_make(struct world *w) {
-    struct router *r = calloc(1, sizeof *r);
-    check(r != NULL);
-    hash_key_make(&r->hash);
-    r->random = clock_mono_ns() | 1;
-    r->now = w->now;
-    r->wall = w->wall;
-    r->sub_chunk = mmap(NULL, SLOT_CHUNKS_MAX * sizeof(struct sub *), PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    r->epoll = epoll_create1(EPOLL_CLOEXEC);
-    check(r->sub_chunk != MAP_FAILED && r->epoll >= 0);
-    r->settings = w->settings;
-    r->key = w->key;
-    r->have_key = r->have_settings = true;
-    void *page, *counters;
-    check(memfd_map(&page, w->page_fd, sizeof(struct commit_page), 1) == ERR_OK);
-    check(memfd_map(&counters, w->counters_fd, sizeof(struct counters), 1) == ERR_OK);
-    check(book_open(&r->book, w->book_fd, false) == ERR_OK);
-    r->page = page;
-    r->counters = counters;
-    r->epoch = w->epoch;
-    r->died_signal = w->died_signal;
-    r->control.fd = w->control[1];
-    accounts_read(r);
-    for (uint32_t i = 0; i < w->edge_count; i++)
-        if (!w->edge[i].bad)
-            router_link(r, &w->edge[i]);
-    return r;
-}
-
-static void router_free(struct router *r) {
-    for (uint32_t i = 0; i < r->link_high; i++)
-        if (r->link[i].state != LINK_NONE)
-            link_unmap(r, &r->link[i]);
-    for (uint32_t i = 0; i < r->account_high; i++)
-        if (r->account[i]) {
-            sublist_free(r->account[i]->sublist);
-            free(r->account[i]->floors);
-            free(r->account[i]);
-        }
-    free(r->account);
-    slab_free(&r->slab);
-    for (uint32_t i = 0; i < SLOT_CHUNKS_MAX && r->sub_chunk[i]; i++)
-        free(r->sub_chunk[i]);
-    munmap(r->sub_chunk, SLOT_CHUNKS_MAX * sizeof(struct sub *));
-    match_free(&r->match);
-    match_free(&r->match_reply);
-    free(r->targets);
-    free(r->closing);
-    free(r->stalled);
-    munmap(r->page, sizeof(struct commit_page));
-    munmap(r->counters, sizeof(struct counters));
-    munmap(r->book.at, r->book.bytes);
-    close(r->epoll);
-    free(r);
-}
-
-static void control_make(struct world *w) {
-    if (w->control[0] >= 0) {
-        close(w->control[0]);
-        close(w->control[1]);
-    }
-    check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, w->control) == 0);
-    w->recovered = w->ready = false;
-    w->epoch++;
-}
-
-void world_start(struct world *w) {
-    check(!w->router && !w->child);
-    control_make(w);
-    w->router = router_make(w);
-    takeover_begin(w->router);
-}
-
-void world_begin(struct world *w) {
-    world_start(w);
-    while (!w->ready)
-        world_step(w);
-}
-
-void world_die(struct world *w) {
-    if (w->router)
-        router_free(w->router);
-    w->router = NULL;
-}
-
-/* As in router/main.c, which keeps it to itself. */
-static bool clear_links(struct router *r) {
-    bool worked = false;
-    for (uint32_t i = 0; i < r->link_high; i++) {
-        struct link *l = &r->link[i];
-        if (l->state != LINK_ENDING || (l->end_conn >= l->conn_high && !l->down))
-            continue;
-        worked = true;
-        if (!link_clear_step(r, l) || !l->down)
-            continue;
-        uint64_t incarnation = l->incarnation;
-        link_unmap(r, l);
-        note_send(r->control.fd, NOTE_LINK_GONE, i, incarnation);
-    }
-    return worked;
-}
-
-static bool router_step(struct router *r) {
-    if (!r->running)
-        return takeover_step(r) || true;
-    bool worked = turn_run(r);
-    if (r->has_dead)
-        worked |= clear_links(r);
-    if (r->expiring)
-        admit_expire(r);
-    return worked;
-}
-
-_Noreturn void world_child(struct world *w, bool traced) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    struct router *r = router_make(w);
-    if (traced) {
-        ptrace(PTRACE_TRACEME, 0, NULL, NULL);
-        raise(SIGSTOP);
-    }
-    takeover_begin(r);
-    for (;;) {
-        bool was_running = r->running;
-        r->now = clock_mono_ns();
-        r->wall = clock_wall_s();
-        bool worked = router_step(r);
-        if (traced && r->running && !was_running)
-            raise(SIGSTOP);
-        if (!worked || !was_running)
-            usleep(100);
-    }
-}
-
-void world_fork(struct world *w, bool traced) {
-    check(!w->router && !w->child);
-    control_make(w);
-    fflush(stdout);
-    pid_t pid = fork();
-    check(pid >= 0);
-    if (pid == 0)
-        world_child(w, traced);
-    w->child = pid;
-}
-
-void world_kill(struct world *w) {
-    if (!w->child)
-        return;
-    kill(w->child, SIGKILL);
-    int status;
-    check(waitpid(w->child, &status, 0) == w->child);
-    w->child = 0;
-}
-
-/* ---- the supervisor's part ---- */
-
-static bool notes(struct world *w) {
-    bool any = false;
-    struct note n;
-    while (w->control[0] >= 0 && note_receive(w->control[0], &n) == ERR_OK) {
-        any = true;
-        struct edge *e = n.number < w->edge_count ? &w->edge[n.number] : NULL;
-        if (n.type == NOTE_RECOVERED) {
-            check(n.number == w->epoch && !w->recovered);
-            w->recovered = true;
-            for (uint32_t i = 0; i < w->edge_count; i++)
-                if (!w->edge[i].bad && !w->edge[i].fresh && !w->edge[i].silent)
-                    edge_replay(&w->edge[i], w->epoch);
-        } else if (n.type == NOTE_READY) {
-            check(n.number == w->epoch && w->recovered);
-            w->ready = true;
-            for (uint32_t i = 0; i < w->edge_count; i++)
-                w->edge[i].fresh = false;
-        } else if (n.type == NOTE_LINK_BAD && e) {
-            check(n.value == e->incarnation && !e->bad);
-            e->bad = true;
-        } else if (n.type == NOTE_LINK_GONE && e) {
-            check(n.value == e->incarnation);
-            e->gone = true;
-        } else {
-            check(!"a note that no router sends");
-        }
-    }
-    return any;
-}
-
-void world_edge_down(struct world *w, struct edge *e) {
-    struct link *l = &w->router->link[e->number];
-    e->bad = true;
-    link_end(w->router, l, NULL);
-    l->end_told = false;
-    l->down = true;
-    while (!e->gone)
-        world_step(w);
-}
-
-void world_edge_new(struct world *w, uint32_t number, uint8_t kind) {
-    edge_free(&w->edge[number]);
-    edge_make(w, number, kind);
-    if (!w->router)
-        return;
-    router_link(w->router, &w->edge[number]);
-    check(link_open(w->router, &w->router->link[number]) == ERR_OK);
-    w->router->link[number].state = LINK_LIVE;
-    w->edge[number].fresh = false;
-}
-
-bool world_edges_step(struct world *w) {
-    bool moved = notes(w);
-    for (uint32_t i = 0; i < w->edge_count; i++) {
-        struct edge *e = &w->edge[i];
-        if (e->bad)
-            continue;
-        moved |= edge_replay_more(e);
-        if (!e->paused)
-            moved |= edge_read(e);
-    }
-    return moved;
-}
-
-bool world_step(struct world *w) {
-    bool moved = false;
-    if (w->router) {
-        w->router->now = w->now;
-        w->router->wall = w->wall;
-        moved = router_step(w->router);
-        w->now += 1000;
-    } else if (w->child) {
-        int status;
-        check(waitpid(w->child, &status, WNOHANG) == 0); /* the child does not end by itself */
-    }
-    moved |= world_edges_step(w);
-    if (!moved && w->child)
-        usleep(100);
-    return moved;
-}
-
-static bool all_consumed(struct world *w) {
-    for (uint32_t i = 0; i < w->edge_count; i++) {
-        struct edge *e = &w->edge[i];
-        if (e->bad)
-            continue;
-        check(ring_writer_refresh(&e->ingress));
-        if (e->ingress.consumed_pos != e->ingress.head_pos || e->snapshot)
-            return false;
-    }
-    return true;
-}
-
-void world_settle(struct world *w) {
-    uint64_t until = clock_mono_ms() + 60000;
-    for (uint32_t i = 0; i < w->edge_count; i++)
-        edge_publish(&w->edge[i]);
-    for (uint32_t quiet = 0; quiet < 4;) {
-        bool moved = world_step(w);
-        bool done = all_consumed(w) && w->ready;
-        quiet = moved || !done ? 0 : quiet + 1;
-        if (!done && !moved)
-            w->now += 1000000; /* what waits, waits for time */
-        if (clock_mono_ms() > until)
-            check(!"the world does not come to rest");
-    }
-}
-
-void world_pass(struct world *w, uint64_t ms) {
-    w->now += ms * 1000000;
-    w->wall = clock_wall_s() + (w->now - clock_mono_ns()) / 1000000000;
-    if (w->router) {
-        w->router->now = w->now;
-        w->router->wall = w->wall;
-    }
 }
 
 /* ---- numbers, slots, journal ---- */
@@ -575,12 +210,16 @@ uint32_t edge_connect(struct edge *e, uint32_t account, uint8_t options) {
     return number;
 }
 
-uint32_t edge_subscribe(struct edge *e, uint32_t conn, const char *subject, const char *queue, uint32_t after, uint8_t flags) {
+uint32_t edge_subscribe(struct edge *e, uint32_t conn, const char *subject, const char *queue, uint32_t after,
+                        uint8_t flags) {
     uint32_t slot = slot_take(e);
     struct view s = view_of(subject, strlen(subject)), q = view_of(queue, queue ? strlen(queue) : 0);
     check(s.len + q.len <= EDGE_TEXT_MAX);
-    e->sub[slot] = (struct edge_sub){
-        .used = true, .conn = conn, .subject_len = (uint8_t)s.len, .queue_len = (uint8_t)q.len, .text = malloc(s.len + q.len + 1)};
+    e->sub[slot] = (struct edge_sub){.used = true,
+                                     .conn = conn,
+                                     .subject_len = (uint8_t)s.len,
+                                     .queue_len = (uint8_t)q.len,
+                                     .text = malloc(s.len + q.len + 1)};
     check(e->sub[slot].text != NULL);
     memcpy(e->sub[slot].text, s.at, s.len);
     if (q.len)
@@ -661,8 +300,9 @@ void edge_forget_seen(struct edge *e) {
     e->seen_count = 0;
 }
 
-static void take_targets(struct edge *e, const struct record *rec, const struct record *message, const struct record_parts *parts,
-                         const uint8_t *at, struct view subject, struct view reply, const uint8_t *payload) {
+static void take_targets(struct edge *e, const struct record *rec, const struct record *message,
+                         const struct record_parts *parts, const uint8_t *at, struct view subject, struct view reply,
+                         const uint8_t *payload) {
     check(rec->target_count > 0);
     for (uint32_t i = 0; i < rec->target_count; i++) {
         struct record_target t;
@@ -899,22 +539,4 @@ bool edge_replay_more(struct edge *e) {
         e->snapshot = NULL;
     }
     return any;
-}
-
-/* ---- random numbers ---- */
-
-uint64_t rnd_next(struct rnd *r) {
-    uint64_t z = (r->state += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
-uint32_t rnd_below(struct rnd *r, uint32_t n) {
-    return (uint32_t)(((rnd_next(r) >> 32) * n) >> 32);
-}
-
-uint64_t env_number(const char *name, uint64_t otherwise) {
-    const char *text = getenv(name);
-    return text && *text ? strtoull(text, NULL, 0) : otherwise;
 }

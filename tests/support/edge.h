@@ -1,9 +1,10 @@
 /* tests/support/edge.h: a hand-made world around the router's code.
  *
- * A world has the memories that the supervisor would make (commit page, account book, soft state, links), a binding key, and
- * a router: in this process (world_start), where time is the test's own, or in a child (world_fork), which can be killed
- * at any instruction. Each edge is a model of what an honest edge process does: it takes numbers and slots, keeps tombstones and the journal, checks every
- * record that it reads, and replays its state as of `consumed` exactly like frontend/replay.c.
+ * A world has the memories that the supervisor would make (commit page, account book, soft state, links), a binding
+ * key, and a router: in this process (world_start), where time is the test's own, or in a child (world_fork), which can
+ * be killed at any instruction. Each edge is a model of what an honest edge process does: it takes numbers and slots,
+ * keeps tombstones and the journal, checks every record that it reads, and replays its state as of `consumed` exactly
+ * like frontend/replay.c.
  *
  * What the model finds wrong ends the test with check(). Nothing here is a hook in the product.
  */
@@ -22,8 +23,8 @@ enum { EDGES_MAX = 4, EDGE_CONNS_MAX = 16384, SEEN_MAX = 64, EDGE_TEXT_MAX = 200
 struct edge_conn {
     bool used, closed, gate;
     uint8_t options;
-    uint32_t uid;        /* the test's */
-    uint32_t generation; /* last one used of this number */
+    uint32_t uid;              /* the test's */
+    uint32_t generation;       /* last one used of this number */
     uint32_t kick_count, kick; /* KICKs received, and why the last one */
     uint32_t ok_count, deny_count, stall_count, resume_count;
     uint64_t last_pos; /* behind its last record */
@@ -54,8 +55,8 @@ struct seen {
 
 struct edge;
 /* One delivery to one slot that is in use. */
-typedef void edge_delivered(struct edge *e, uint32_t slot, const struct record *rec, struct view subject, struct view reply,
-                            const uint8_t *payload);
+typedef void edge_delivered(struct edge *e, uint32_t slot, const struct record *rec, struct view subject,
+                            struct view reply, const uint8_t *payload);
 
 struct edge {
     struct world *world;
@@ -67,12 +68,12 @@ struct edge {
     struct ring_map ingress_map, egress_map, replay_map;
     struct ring_writer ingress, replay;
     struct ring_reader egress;
-    bool fresh; /* no router has seen it yet */
-    bool bad;   /* NOTE_LINK_BAD has come */
-    bool gone;  /* NOTE_LINK_GONE has come */
-    bool paused;   /* world_step does not let it read */
-    bool hostile;  /* what it reads is not held against its tables */
-    bool silent;   /* does not replay by itself */
+    bool fresh;        /* no router has seen it yet */
+    bool bad;          /* NOTE_LINK_BAD has come */
+    bool gone;         /* NOTE_LINK_GONE has come */
+    bool paused;       /* world_step does not let it read */
+    bool hostile;      /* what it reads is not held against its tables */
+    bool silent;       /* does not replay by itself */
     uint32_t read_max; /* at most about so many records at a time; 0: all */
 
     struct edge_conn *conn;
@@ -99,7 +100,7 @@ struct world {
     struct settings settings;
     struct binding_key key;
     uint64_t ring_bytes, replay_bytes, spill_bytes;
-    int page_fd, book_fd, counters_fd;
+    int page_fd, book_fd, counters_fd, replies_fd;
     struct commit_page *page;
     struct book book;
     struct counters *counters;
@@ -107,8 +108,8 @@ struct world {
     uint32_t edge_count;
     uint64_t serial, incarnation;
     uint32_t epoch;
-    int died_signal;   /* what the next router is told */
-    int control[2];    /* ours, the router's */
+    int died_signal; /* what the next router is told */
+    int control[2];  /* ours, the router's */
     bool recovered, ready;
     struct router *router; /* in this process, or null */
     pid_t child;           /* or 0 */
@@ -122,6 +123,14 @@ void world_make(struct world *w, uint32_t edge_count, uint64_t ring_bytes, uint6
 void world_free(struct world *w);
 void world_account(struct world *w, uint32_t number, uint32_t conns_max, uint32_t subs_max);
 void world_floor(struct world *w, uint32_t account, uint32_t principal, uint64_t serial);
+void world_kick_floor(struct world *w, uint32_t account, uint32_t principal, uint64_t serial, enum record_kick kick);
+/* A permission set of lines "KIND SUBJECT [QUEUE]", KIND one of +pub -pub +sub -sub; a subject of "" is not written. */
+void world_rules(struct world *w, uint32_t number, const char *const *lines, uint32_t count, uint32_t responses_max,
+                 uint64_t responses_ms);
+/* All bindings of that principal that were made before this have that set and limit. */
+void world_permit(struct world *w, uint32_t account, uint32_t principal, uint32_t permissions, uint32_t payload_max);
+
+int world_memory(size_t bytes); /* a descriptor */
 
 /* A router in this process; world_begin takes over and lets the edges replay until traffic runs. */
 void world_start(struct world *w);
@@ -134,7 +143,8 @@ void world_kill(struct world *w);
 /* What the child does; also for a caller that forks by itself. */
 _Noreturn void world_child(struct world *w, bool traced);
 
-/* One turn (or step of the takeover), the notes, and the reading of every edge that is not paused. True if anything moved. */
+/* One turn (or step of the takeover), the notes, and the reading of every edge that is not paused. True if anything
+ * moved. */
 bool world_step(struct world *w);
 bool world_edges_step(struct world *w); /* the same without the router */
 /* Until nothing moves, all edges that are not paused have read all, and all their records are consumed. */
@@ -145,13 +155,16 @@ void world_edge_down(struct world *w, struct edge *e);
 void world_edge_new(struct world *w, uint32_t number, uint8_t kind);
 
 /* ---- an honest edge ---- */
+void edge_make(struct world *w, uint32_t number, uint8_t kind); /* the world's: a fresh link */
+void edge_free(struct edge *e);
 uint32_t edge_number(struct edge *e); /* a free connection number, with a new generation */
 /* A good binding for that number; changed ones need binding_seal again. */
 struct binding edge_binding(struct edge *e, uint32_t number, uint32_t account);
 void edge_bind(struct edge *e, uint32_t number, const struct binding *b);
 void edge_options(struct edge *e, uint32_t number, uint8_t options);
 uint32_t edge_connect(struct edge *e, uint32_t account, uint8_t options); /* number, BIND and OPTIONS */
-uint32_t edge_subscribe(struct edge *e, uint32_t conn, const char *subject, const char *queue, uint32_t after, uint8_t flags);
+uint32_t edge_subscribe(struct edge *e, uint32_t conn, const char *subject, const char *queue, uint32_t after,
+                        uint8_t flags);
 void edge_unsub(struct edge *e, uint32_t conn, uint32_t slot, uint32_t max, uint8_t flags);
 void edge_pub(struct edge *e, uint32_t conn, const char *subject, const char *reply, const void *payload, uint32_t len,
               uint8_t flags);

@@ -4,16 +4,13 @@ The programs in js/ and c/ make the assertions. Each prints `restart` when it wa
 the same port, and `ok` at its end.
 """
 
-import os
-import shlex
-import shutil
 import subprocess
 import threading
 import unittest
 
-from harness import BUILD, ROOT, SLOWNESS, Server
+from harness import SLOWNESS, Server
+from libraries import javascript, libnats
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAM_SECONDS = 40 * SLOWNESS
 
 
@@ -42,36 +39,13 @@ def run_client(command):
 
 
 class JavaScriptTest(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        if not (shutil.which("node") and shutil.which("npm")):
-            raise unittest.SkipTest("node or npm is not installed")
-        folder = os.path.join(HERE, "js")
-        installed = os.path.join(folder, "node_modules", ".package-lock.json")
-        wanted = os.path.join(folder, "package-lock.json")
-        if not os.path.exists(installed) or os.path.getmtime(installed) < os.path.getmtime(wanted):
-            subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-
     def test_nats_2(self):
-        run_client(["node", os.path.join(HERE, "js", "nats2.js")])
+        run_client(javascript("nats2.js"))
 
     def test_nats_3(self):
-        run_client(["node", os.path.join(HERE, "js", "nats3.js")])
+        run_client(javascript("nats3.js"))
 
 
 class CTest(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        source = os.path.join(HERE, "c", "libnats_client.c")
-        cls.program = os.path.join(BUILD, "tests", "system", "libnats_client")
-        if os.path.exists(cls.program) and os.path.getmtime(cls.program) > os.path.getmtime(source):
-            return
-        if not os.path.exists("/usr/include/nats/nats.h"):
-            raise unittest.SkipTest("libnats-dev is not installed")
-        os.makedirs(os.path.dirname(cls.program), exist_ok=True)
-        compiler = shlex.split(os.environ.get("CC", "cc"))
-        subprocess.run(compiler + ["-std=gnu17", "-Wall", "-Wextra", "-o", cls.program, source, "-lnats", "-pthread"], check=True,
-                       cwd=ROOT)
-
     def test_libnats(self):
-        run_client([self.program])
+        run_client(libnats("libnats_client"))

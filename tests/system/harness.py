@@ -21,6 +21,7 @@ import resource
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import tempfile
@@ -141,6 +142,8 @@ class Server:
             return command
         config = os.path.join(self.directory, "nats.conf")
         with open(config, "w") as file:
+            if "-c" in flags:
+                file.write(f"include ./{os.path.basename(self.config_path)}\n")
             for name, value in options.items():
                 if name in SECONDS_OPTIONS:
                     value = f'"{value * 1000:.0f}ms"'
@@ -180,6 +183,11 @@ class Server:
     def log(self):
         with self._more_lines:
             return "".join(self._lines)
+
+    def wait_log_of(self, client, text):
+        """Waits for a log line about this client that holds text."""
+        who = f"{client.name} - cid:"
+        wait_until(lambda: any(who in line and text in line for line in self._lines), f"{text!r} about {who} in:\n{self.log()}")
 
     def wait_log(self, text):
         """Waits for a log line that holds text and returns it."""
@@ -286,7 +294,7 @@ class Server:
 
 class Client:
     """A raw connection. The INFO line is read at once; keywords go into a CONNECT, none means none is sent. `first` is sent
-    even before INFO is read.
+    even before INFO is read. `source` is the address it comes from. `tls` is an ssl.SSLContext: the handshake follows INFO.
 
     The server's own PINGs are dropped where they would break an expectation, unless sees_pings is set: the first one comes
     two seconds after CONNECT, which a slow machine reaches.
@@ -294,18 +302,31 @@ class Client:
 
     sees_pings = False
 
-    def __init__(self, server, receive_buffer=None, first=b"", **connect):
+    def __init__(self, server, receive_buffer=None, first=b"", source=None, tls=None, **connect):
         self.socket = socket.socket()
         self.socket.settimeout(DEADLINE)
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if source:
+            self.socket.bind((source, 0))
         self.socket.connect(("127.0.0.1", server.port))
+        self.name = "%s:%d" % self.socket.getsockname()  # as log lines have it
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._unread = bytearray()
         self.send(first)
         self.info_line = self.expect_until(b"\r\n")
+        if tls:
+            self.start_tls(tls)
         if connect:
-            self.send(b"CONNECT " + json.dumps(connect).encode() + b"\r\n")
+            self.connect(**connect)
+
+    def start_tls(self, context):
+        """The client's half of a TLS handshake. A failure is an ssl.SSLError or the end of the connection."""
+        self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
+
+    def connect(self, **fields):
+        """Sends a CONNECT of these keys; `pass` is written `pass_`."""
+        self.send(b"CONNECT " + json.dumps({name.rstrip("_"): value for name, value in fields.items()}).encode() + b"\r\n")
 
     @property
     def info(self):
@@ -315,7 +336,7 @@ class Client:
         """Sends all of data. A connection that the server closed swallows it: what was received decides."""
         try:
             self.socket.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
             pass
 
     def send_bytewise(self, data):
@@ -330,10 +351,10 @@ class Client:
             pass  # the server has closed already
 
     def _receive(self):
-        """Receives some bytes; False at the end of the connection, also when that is a reset."""
+        """Receives some bytes; False at the end of the connection, also when that is a reset or a TLS alert."""
         try:
             data = self.socket.recv(1 << 18)
-        except ConnectionResetError:
+        except (ConnectionResetError, ssl.SSLError):
             return False
         except TimeoutError:
             raise AssertionError(f"nothing received for {DEADLINE:g} s, unread: {clip(self._unread)}") from None

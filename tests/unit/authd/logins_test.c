@@ -1,20 +1,24 @@
-/* Tests of authd/logins.c and authd/accounts.c. */
+/* Tests of authd/logins.c. */
 #include "authd/logins.h"
 
 #include <check.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
-#include "authd/accounts.h"
-#include "shm/memfd.h"
 
 static struct binding_key key = {.number = 1};
 static struct counters counters;
 static struct logins logins;
 static struct logins_edge edge;
+static const struct user user = {
+    .account_number = 3, .principal = 4, .permissions = 5, .payload_max = 4096, .subs_max = 10};
+
+static enum err decide(uint32_t conn, uint32_t generation, uint64_t wall_s, struct binding *out) {
+    enum err e = logins_admit(&logins, &edge, conn, generation);
+    if (e == ERR_OK)
+        logins_seal(&logins, &edge, conn, generation, &user, wall_s, out);
+    return e;
+}
 
 static void open_logins(void) {
     ck_assert_int_ge(sodium_init(), 0);
@@ -24,12 +28,12 @@ static void open_logins(void) {
     edge.link = 5;
     edge.incarnation = 123;
     edge.kind = LINK_FRONTEND;
-    logins_open(&logins, &key, &counters, 4096, 10, 1000000);
+    logins_open(&logins, &key, &counters, 1000000);
 }
 
 START_TEST(test_binding) {
     struct binding sealed, b;
-    ck_assert_int_eq(logins_decide(&logins, &edge, 7, 3, 555, &sealed), ERR_OK);
+    ck_assert_int_eq(decide(7, 3, 555, &sealed), ERR_OK);
     ck_assert_int_eq(binding_open(&b, &key, &sealed, sizeof sealed), ERR_OK);
     ck_assert_uint_eq(b.link, 5);
     ck_assert_uint_eq(b.incarnation, 123);
@@ -38,9 +42,9 @@ START_TEST(test_binding) {
     ck_assert_uint_eq(b.generation, 3);
     ck_assert_uint_eq(b.issued_s, 555);
     ck_assert_uint_eq(b.expires_s, 0);
-    ck_assert_uint_eq(b.account, ACCOUNTS_GLOBAL);
-    ck_assert_uint_eq(b.principal, LOGINS_ONLY_PRINCIPAL);
-    ck_assert_uint_eq(b.permissions, 0);
+    ck_assert_uint_eq(b.account, 3);
+    ck_assert_uint_eq(b.principal, 4);
+    ck_assert_uint_eq(b.permissions, 5);
     ck_assert_uint_eq(b.payload_max, 4096);
     ck_assert_uint_eq(b.subs_max, 10);
     ck_assert_uint_eq(counter_get(&counters, COUNTER_BINDINGS), 1);
@@ -69,7 +73,7 @@ START_TEST(test_generations) {
     struct binding b;
     uint32_t refused = 0;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        enum err e = logins_decide(&logins, &edge, rows[i].conn, rows[i].generation, 0, &b);
+        enum err e = decide(rows[i].conn, rows[i].generation, 0, &b);
         ck_assert_msg(e == rows[i].expected, "%s: %s", rows[i].name, err_text(e));
         refused += e != ERR_OK;
     }
@@ -82,45 +86,17 @@ START_TEST(test_serials) {
     struct binding b;
     uint64_t last = 1000000;
     for (uint32_t i = 1; i < 1000; i++) {
-        ck_assert_int_eq(logins_decide(&logins, &edge, 1, i, 0, &b), ERR_OK);
+        ck_assert_int_eq(decide(1, i, 0, &b), ERR_OK);
         ck_assert_uint_eq(b.serial, last + 1);
         ck_assert_uint_eq(counter_get(&counters, COUNTER_SERIAL_HIGH), b.serial);
         last = b.serial;
     }
-    logins_open(&logins, &key, &counters, 4096, 10, 5);
-    ck_assert_int_eq(logins_decide(&logins, &edge, 2, 1, 0, &b), ERR_OK);
+    logins_open(&logins, &key, &counters, 5);
+    ck_assert_int_eq(decide(2, 1, 0, &b), ERR_OK);
     ck_assert_uint_eq(b.serial, last + 1);
-    logins_open(&logins, &key, &counters, 4096, 10, 2000000);
-    ck_assert_int_eq(logins_decide(&logins, &edge, 3, 1, 0, &b), ERR_OK);
+    logins_open(&logins, &key, &counters, 2000000);
+    ck_assert_int_eq(decide(3, 1, 0, &b), ERR_OK);
     ck_assert_uint_eq(b.serial, 2000001);
-}
-END_TEST
-
-START_TEST(test_account_once) {
-    int fd;
-    struct book book;
-    uint64_t first_pos, second_pos;
-    ck_assert_int_eq(memfd_make(&fd, "book", BOOK_BYTES, 0), ERR_OK);
-    ck_assert_int_eq(accounts_open(&book, fd, &first_pos), ERR_OK);
-    ck_assert_uint_eq(first_pos, book.pos);
-    struct book_floor f = {.account = 1};
-    ck_assert_int_eq(book_append(&book, BOOK_FLOOR, &f, sizeof f), ERR_OK);
-    uint64_t end = book.pos;
-    munmap(book.at, book.bytes);
-    /* The next authd finds it. */
-    ck_assert_int_eq(accounts_open(&book, fd, &second_pos), ERR_OK);
-    ck_assert_uint_eq(second_pos, first_pos);
-    ck_assert_uint_eq(book.pos, end);
-    munmap(book.at, book.bytes);
-    struct book_entry entry;
-    ck_assert_int_eq(book_open(&book, fd, false), ERR_OK);
-    ck_assert_int_eq(book_next(&book, &entry), ERR_OK);
-    ck_assert_uint_eq(entry.account.number, ACCOUNTS_GLOBAL);
-    ck_assert_uint_eq(entry.account.name_len, 2);
-    ck_assert_mem_eq(entry.account.name, "$G", 2);
-    ck_assert_uint_eq(entry.account.conns_max | entry.account.subs_max, 0);
-    munmap(book.at, book.bytes);
-    close(fd);
 }
 END_TEST
 
@@ -131,7 +107,6 @@ int main(void) {
     tcase_add_test(tcase, test_binding);
     tcase_add_test(tcase, test_generations);
     tcase_add_test(tcase, test_serials);
-    tcase_add_test(tcase, test_account_once);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -15,6 +15,7 @@ bool portable_subject_has_wildcard(struct view s);
 size_t portable_subject_token_count(struct view s);
 bool portable_subject_matches(struct view pattern, struct view subject);
 bool portable_subject_covers(struct view a, struct view b);
+bool portable_subject_overlaps(struct view a, struct view b);
 #define SCAN_PORTABLE
 #define subject_is_clean     portable_subject_is_clean
 #define subject_is_pattern   portable_subject_is_pattern
@@ -24,6 +25,7 @@ bool portable_subject_covers(struct view a, struct view b);
 #define subject_token_count  portable_subject_token_count
 #define subject_matches      portable_subject_matches
 #define subject_covers       portable_subject_covers
+#define subject_overlaps     portable_subject_overlaps
 #include "nats/subject.c"
 #undef subject_is_clean
 #undef subject_is_pattern
@@ -33,6 +35,7 @@ bool portable_subject_covers(struct view a, struct view b);
 #undef subject_token_count
 #undef subject_matches
 #undef subject_covers
+#undef subject_overlaps
 
 START_TEST(validity) {
     static const struct {

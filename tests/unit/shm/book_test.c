@@ -21,8 +21,8 @@ static void open_book(void) {
 }
 
 static void close_book(void) {
-    munmap(writer.at, writer.bytes);
-    munmap(reader.at, reader.bytes);
+    book_close(&writer);
+    book_close(&reader);
     close(fd);
 }
 
@@ -66,7 +66,7 @@ START_TEST(test_second_writer) {
     ck_assert_int_eq(book_next(&reader, &entry), ERR_OK);
     ck_assert_int_eq(book_next(&reader, &entry), ERR_OK);
     ck_assert_int_eq(entry.type, BOOK_FLOOR);
-    munmap(second.at, second.bytes);
+    book_close(&second);
 }
 END_TEST
 
@@ -84,7 +84,7 @@ START_TEST(test_torn) {
     ck_assert_int_eq(book_next(&reader, &entry), ERR_OK);
     ck_assert_uint_eq(entry.floor.serial, 4);
     ck_assert_int_eq(book_next(&reader, &entry), ERR_AGAIN);
-    munmap(second.at, second.bytes);
+    book_close(&second);
 }
 END_TEST
 
@@ -97,7 +97,7 @@ START_TEST(test_every_byte) {
         struct book_entry entry;
         ck_assert_int_eq(book_open(&other, fd, false), ERR_OK);
         enum err e = book_next(&other, &entry);
-        munmap(other.at, other.bytes);
+        book_close(&other);
         writer.at[at] ^= 0x40;
         /* Padding behind the fields means nothing. */
         ck_assert_msg(e == ERR_FORGED || at >= begin + 24 + sizeof(struct book_account), "byte %u",

@@ -1,0 +1,269 @@
+/* The edges' conversations: how connections begin, nonces, logins and their answers.
+ *
+ * A login is decided at once (authd/verdict.h), or after a hash that the workers make. Each verdict becomes one answer;
+ * one for a source with too many failures is held back. A socket that was closed takes its logins with it.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "authd/authd.h"
+#include "authd/verdict.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+enum { LOGIN_BYTES_MAX = CHANNEL_FRAME_MAX - 4 };
+
+static void edge_poll(struct authd *a, uint32_t link) {
+    struct edge *edge = &a->edge[link];
+    uint32_t events = (authd_is_open(a) ? EPOLLIN : 0u) | (edge->channel.backlog ? EPOLLOUT : 0u);
+    authd_poll(a, edge->channel.fd, EVENT_EDGE + link, &edge->polled, events);
+}
+
+void edges_poll(struct authd *a) {
+    for (uint32_t i = 0; i < LINKS_MAX; i++) {
+        if (a->edge[i].channel.fd >= 0)
+            edge_poll(a, i);
+    }
+}
+
+static void edge_close(struct authd *a, uint32_t link) {
+    struct edge *edge = &a->edge[link];
+    if (edge->channel.fd < 0)
+        return;
+    authd_poll(a, edge->channel.fd, 0, &edge->polled, 0);
+    channel_close(&edge->channel);
+    edge->session++;
+}
+
+static struct edge *edge_of(struct channel *c) {
+    return (struct edge *)(void *)((char *)c - offsetof(struct edge, channel));
+}
+
+/* ---- answers ---- */
+
+static enum err send_answer(struct authd *a, const struct answer *answer) {
+    struct channel *c = &a->edge[answer->link].channel;
+    if (answer->bound) {
+        Bulkhead__Bound bound = BULKHEAD__BOUND__INIT;
+        bound.id = answer->id;
+        bound.sealed = (ProtobufCBinaryData){sizeof answer->binding, (uint8_t *)(uintptr_t)&answer->binding};
+        bound.payload_max = answer->binding.payload_max;
+        return channel_send(c, MESSAGE_BOUND, &bound.base, NULL, 0);
+    }
+    Bulkhead__Refusal refusal = BULKHEAD__REFUSAL__INIT;
+    refusal.id = answer->id;
+    refusal.reason = (Bulkhead__RefusalReason)answer->reason;
+    if (answer->why) {
+        refusal.has_why = true;
+        refusal.why = (ProtobufCBinaryData){strlen(answer->why), (uint8_t *)(uintptr_t)answer->why};
+    }
+    return channel_send(c, MESSAGE_REFUSAL, &refusal.base, NULL, 0);
+}
+
+/* Sends an answer, or has it wait. */
+static enum err give_answer(struct authd *a, const struct answer *answer, uint32_t delay_ms) {
+    if (delay_ms && held_put(&a->held, answer, clock_mono_ms() + delay_ms) == ERR_OK) {
+        penalties_hold(&a->penalties, answer->source);
+        return ERR_OK;
+    }
+    return send_answer(a, answer);
+}
+
+static enum err refuse(struct authd *a, struct answer *answer, int reason, const char *why, uint32_t delay_ms) {
+    counter_add(a->counters, COUNTER_LOGINS_REFUSED, 1);
+    answer->bound = false;
+    answer->reason = reason;
+    answer->why = why;
+    return give_answer(a, answer, delay_ms);
+}
+
+/* ---- logins ---- */
+
+struct login {
+    uint32_t conn, generation;
+    struct answer answer; /* so far: for whom */
+};
+
+static enum err bind_user(struct authd *a, struct login *l, const struct user *user, uint32_t delay_ms) {
+    if (a->users->accounts[user->account].closed)
+        return refuse(a, &l->answer, BULKHEAD__REFUSAL_REASON__REFUSAL_ACCOUNT, "The account takes no connection",
+                      delay_ms);
+    l->answer.bound = true;
+    logins_seal(&a->logins, a->edge[l->answer.link].logins, l->conn, l->generation, user, clock_wall_s(),
+                &l->answer.binding);
+    return give_answer(a, &l->answer, delay_ms);
+}
+
+static enum err settle(struct authd *a, struct login *l, const struct user *user, const char *why) {
+    uint32_t delay_ms;
+    uint64_t now_ms = clock_mono_ms();
+    penalties_delay(&a->penalties, &a->users->penalties, l->answer.source, now_ms, &delay_ms);
+    counter_add(a->counters, COUNTER_LOGINS, 1);
+    if (user)
+        return bind_user(a, l, user, delay_ms);
+    penalties_count(&a->penalties, l->answer.source, now_ms);
+    return refuse(a, &l->answer, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION, why, delay_ms);
+}
+
+static enum err decide(struct authd *a, struct login *l, const struct credentials *c) {
+    struct verdict v;
+    verdict_make(&v, a->users, c);
+    if (v.kind == VERDICT_HASH && !bcrypt_matches(view_of(v.hash, sizeof v.hash), v.password))
+        v.user = NULL;
+    return settle(a, l, v.user, v.why);
+}
+
+#define FIELD(m, name) ((m)->has_##name ? view_of((m)->name.data, (m)->name.len) : view_of("", 0))
+
+static void read_credentials(struct authd *a, uint32_t link, const Bulkhead__Login *m, struct credentials *c) {
+    *c = (struct credentials){.user = FIELD(m, user),
+                              .pass = FIELD(m, pass),
+                              .token = FIELD(m, token),
+                              .nkey = FIELD(m, nkey),
+                              .sig = FIELD(m, sig),
+                              .nonce = FIELD(m, nonce),
+                              .certificate = FIELD(m, certificate),
+                              .type = m->has_type ? (uint8_t)m->type : BULKHEAD__CONNECTION_TYPE__TYPE_STANDARD};
+    if (a->users->has_nkeys && c->nkey.len)
+        c->nonce_good = nonces_take(&a->identity.ledger, link, clock_mono_ms(), c->nonce.at, c->nonce.len);
+}
+
+static enum err on_login(struct channel *channel, void *owner, const void *message, const int *fds) {
+    (void)fds;
+    struct authd *a = owner;
+    struct edge *edge = edge_of(channel);
+    const Bulkhead__Login *m = message;
+    struct login l = {
+        m->conn,
+        m->generation,
+        {.link = edge->logins->link, .session = edge->session, .id = m->id, .source = source_of(FIELD(m, address))}};
+    uint32_t delay_ms;
+    if (logins_admit(&a->logins, edge->logins, m->conn, m->generation) != ERR_OK)
+        return refuse(a, &l.answer, BULKHEAD__REFUSAL_REASON__REFUSAL_STALE, NULL, 0);
+    if (!a->users->required)
+        return bind_user(a, &l, &a->users->at[0], 0);
+    if (m->ahead)
+        return refuse(a, &l.answer, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION, "A login is asked for", 0);
+    if (penalties_delay(&a->penalties, &a->users->penalties, l.answer.source, clock_mono_ms(), &delay_ms) != ERR_OK)
+        return refuse(a, &l.answer, BULKHEAD__REFUSAL_REASON__REFUSAL_BUSY, "Too many failures from there", 0);
+    struct credentials c;
+    read_credentials(a, l.answer.link, m, &c);
+    return decide(a, &l, &c);
+}
+
+/* ---- nonces ---- */
+
+static enum err on_want_nonces(struct channel *channel, void *owner, const void *message, const int *fds) {
+    (void)fds;
+    struct authd *a = owner;
+    char text[NONCE_ASK_MAX * NONCE_CHARS];
+    uint32_t count = ((const Bulkhead__WantNonces *)message)->count, link = edge_of(channel)->logins->link;
+    if (count == 0 || count > NONCE_ASK_MAX)
+        return ERR_RANGE;
+    for (uint32_t i = 0; i < count; i++)
+        nonces_give(&a->identity.ledger, link, clock_mono_ms(), text + i * NONCE_CHARS);
+    Bulkhead__Nonces nonces = BULKHEAD__NONCES__INIT;
+    nonces.text = (ProtobufCBinaryData){count * NONCE_CHARS, (uint8_t *)text};
+    return channel_send(channel, MESSAGE_NONCES, &nonces.base, NULL, 0);
+}
+
+/* ---- policy ---- */
+
+void edges_set_policy(struct authd *a) {
+    const struct users *u = a->users;
+    Bulkhead__Policy policy = BULKHEAD__POLICY__INIT;
+    policy.login = u->required;
+    policy.auth_required = u->required && !u->unnamed;
+    policy.nonce = u->has_nkeys;
+    policy.anonymous = !u->required || u->unnamed;
+    policy.log_form = u->has_nkeys   ? BULKHEAD__LOG_FORM__LOG_NKEY
+                      : u->has_array ? BULKHEAD__LOG_FORM__LOG_USER
+                                     : BULKHEAD__LOG_FORM__LOG_PLAIN;
+    const Bulkhead__Policy *was = &a->policy;
+    if (was->base.descriptor && was->login == policy.login && was->auth_required == policy.auth_required &&
+        was->nonce == policy.nonce && was->anonymous == policy.anonymous && was->log_form == policy.log_form)
+        return;
+    a->policy = policy;
+    for (uint32_t i = 0; i < LINKS_MAX; i++) {
+        struct channel *c = &a->edge[i].channel;
+        if (c->fd >= 0 && channel_send(c, MESSAGE_POLICY, &a->policy.base, NULL, 0) != ERR_OK)
+            edge_close(a, i);
+    }
+}
+
+/* ---- opening, events ---- */
+
+static const struct channel_rule edge_rules[] = {
+    {MESSAGE_LOGIN, 0, 1, LOGIN_BYTES_MAX, &bulkhead__login__descriptor, on_login},
+    {MESSAGE_WANT_NONCES, 0, 1, 64, &bulkhead__want_nonces__descriptor, on_want_nonces},
+};
+
+/* The same process on a new socket keeps its generations; another one starts anew. */
+static enum err remember_edge(struct edge *edge, const Bulkhead__Peer *peer) {
+    if (!edge->logins)
+        edge->logins = calloc(1, sizeof *edge->logins);
+    else if (edge->logins->incarnation != peer->incarnation)
+        memset(edge->logins, 0, sizeof *edge->logins);
+    if (!edge->logins)
+        return ERR_NOMEM;
+    edge->logins->link = peer->link;
+    edge->logins->incarnation = peer->incarnation;
+    edge->logins->kind = (uint8_t)peer->kind;
+    return ERR_OK;
+}
+
+enum err edge_open(struct authd *a, const Bulkhead__Peer *peer, int fd) {
+    if (peer->link >= LINKS_MAX || peer->kind < LINK_FRONTEND || peer->kind > LINK_SYSACCT)
+        return ERR_RANGE;
+    struct edge *edge = &a->edge[peer->link];
+    edge_close(a, peer->link);
+    enum err e = remember_edge(edge, peer);
+    if (e == ERR_OK)
+        e = channel_open(&edge->channel, fd, "an edge", edge_rules, sizeof edge_rules / sizeof *edge_rules, a, 0);
+    if (e != ERR_OK)
+        return e;
+    nonces_open_link(&a->identity.ledger, peer->link, peer->incarnation);
+    if (channel_send(&edge->channel, MESSAGE_POLICY, &a->policy.base, NULL, 0) == ERR_OK)
+        edge_poll(a, peer->link);
+    else
+        edge_close(a, peer->link);
+    return ERR_OK;
+}
+
+void edge_on_event(struct authd *a, uint32_t link, uint32_t events) {
+    struct edge *edge = &a->edge[link];
+    if (edge->channel.fd < 0)
+        return;
+    if (events & EPOLLOUT)
+        channel_flush(&edge->channel);
+    /* An answer may wait, but then the next login does too: who does not read is not read. */
+    enum err e = ERR_OK;
+    if (authd_is_open(a) && !edge->channel.backlog)
+        e = channel_receive(&edge->channel, PACKETS_PER_TURN);
+    if (e != ERR_OK)
+        edge_close(a, link);
+    else
+        edge_poll(a, link);
+}
+
+static void give_held(struct authd *a) {
+    struct answer answer;
+    held_take(&a->held, &answer);
+    penalties_release(&a->penalties, answer.source);
+    if (a->edge[answer.link].session != answer.session)
+        return;
+    if (send_answer(a, &answer) != ERR_OK)
+        edge_close(a, answer.link);
+    else
+        edge_poll(a, answer.link);
+}
+
+int edges_turn(struct authd *a) {
+    if (!authd_is_open(a))
+        return -1;
+    uint64_t now_ms = clock_mono_ms(), due_ms;
+    while ((due_ms = held_due(&a->held)) <= now_ms)
+        give_held(a);
+    return due_ms == UINT64_MAX ? -1 : due_ms - now_ms > 60000 ? 60000 : (int)(due_ms - now_ms);
+}

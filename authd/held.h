@@ -1,0 +1,46 @@
+/* authd/held.h: answers that wait for their time, the earliest first. Bounded by link. */
+#ifndef AUTHD_HELD_H
+#define AUTHD_HELD_H
+
+#include "authd/source.h"
+#include "base/err.h"
+#include "shm/binding.h"
+#include "shm/commit.h"
+
+enum { HELD_LINK_MAX = 4096 };
+
+/* One answer to one login. */
+struct answer {
+    uint32_t link, session, id;
+    bool bound;
+    struct binding binding; /* if bound */
+    int reason;             /* else: enum RefusalReason */
+    const char *why;        /* static text or NULL */
+    struct source_address source;
+};
+
+struct held_answer {
+    uint64_t due_ms, number;
+    struct answer answer;
+};
+
+/* A zeroed one is empty. */
+struct held {
+    struct held_answer **at; /* a heap */
+    uint32_t count, cap;
+    uint64_t number; /* of the latest: equal times keep their order */
+    uint32_t of_link[LINKS_MAX];
+};
+
+/* ERR_LONG: too many of that link; ERR_NOMEM. */
+enum err held_put(struct held *held, const struct answer *answer, uint64_t due_ms);
+
+/* When the earliest is due; UINT64_MAX: there is none. */
+uint64_t held_due(const struct held *held);
+
+/* Takes the earliest one out. There must be one. */
+void held_take(struct held *held, struct answer *answer);
+
+void held_free(struct held *held);
+
+#endif

@@ -1,0 +1,133 @@
+/* CONNECT: what a client says of itself, once or several times.
+ *
+ * Where logins are asked for, the line goes to authd (frontend/login.c) and its effects wait for the verdict; the parser stands
+ * still meanwhile. A CONNECT on a connection that is let in is a login again if it brings credentials, else a change of options.
+ * The line's bytes are wiped as soon as they are parsed.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "frontend/frontend.h"
+#include "nats/errors.h"
+
+static enum op_result end(struct frontend *f, struct client *c, const char *text, const char *reason) {
+    client_error(f, c, text, reason);
+    return OP_ENDED;
+}
+
+static void take_name(struct client *c, const struct connect *in) {
+    const char *lang = in->text[CONNECT_LANG], *version = in->text[CONNECT_VERSION], *name = in->text[CONNECT_NAME];
+    if (!lang && !version && !name)
+        return;
+    char text[256];
+    int n = 0;
+    if (version)
+        n += snprintf(text + n, sizeof text - (size_t)n, "v%.60s", version);
+    if (lang)
+        n += snprintf(text + n, sizeof text - (size_t)n, "%s%.60s", n ? ":" : "", lang);
+    if (name)
+        snprintf(text + n, sizeof text - (size_t)n, "%s%.100s", n ? ":" : "", name);
+    free(c->who);
+    c->who = strdup(text);
+}
+
+static uint8_t options_of(const struct connect *in) {
+    return (uint8_t)((in->echo ? RECORD_ECHO : 0) | (in->headers ? RECORD_HEADERS : 0) |
+                     (in->no_responders ? RECORD_NO_RESPONDERS : 0) | (in->verbose ? RECORD_VERBOSE : 0) |
+                     (in->pedantic ? RECORD_PEDANTIC : 0));
+}
+
+static void begin_from(struct connect *in, const struct client *c) {
+    connect_init(in);
+    if (!(c->flags & CLIENT_CONNECTED))
+        return;
+    in->echo = c->options & RECORD_ECHO;
+    in->headers = c->options & RECORD_HEADERS;
+    in->no_responders = c->options & RECORD_NO_RESPONDERS;
+    in->verbose = c->options & RECORD_VERBOSE;
+    in->pedantic = c->options & RECORD_PEDANTIC;
+    in->protocol = c->protocol;
+}
+
+/* Options of a connection that is already bound. */
+static enum op_result change_options(struct frontend *f, struct client *c, uint8_t options) {
+    uint8_t old = c->options;
+    if (options == old)
+        return OP_DONE;
+    if (!link_small(f, c, RECORD_OPTIONS, options))
+        return OP_PAUSE;
+    if (!link_journal(f, RECORD_OPTIONS, c->number, old, 0))
+        return end(f, c, NULL, "Out Of Memory");
+    c->options = options;
+    return OP_DONE;
+}
+
+/* Takes the options: those of a bound connection change, another one is bound with them. */
+static enum op_result take_options(struct frontend *f, struct client *c, uint8_t options, struct login *login) {
+    if (c->state == CLIENT_BOUND && !(login && login_is_new(c, login)))
+        return change_options(f, c, options);
+    uint8_t old = c->options;
+    c->options = options;
+    enum op_result r = login ? login_bind(f, c, login) : login_stock_bind(f, c);
+    if (r == OP_PAUSE)
+        c->options = old;
+    return r;
+}
+
+enum op_result connect_take(struct frontend *f, struct client *c, struct connect *in, struct login *login) {
+    in->headers = in->headers && !f->settings.no_headers;
+    if (in->protocol < 0 || in->protocol > 1)
+        return end(f, c, NATS_ERR_CLIENT_PROTOCOL, "Protocol Violation");
+    if (in->no_responders && !in->headers)
+        return end(f, c, NATS_ERR_NO_RESPONDERS, "No Responders Requires Headers");
+    enum op_result r = take_options(f, c, options_of(in), login);
+    if (r != OP_DONE)
+        return r;
+    c->flags |= CLIENT_CONNECTED;
+    c->protocol = (uint8_t)in->protocol;
+    take_name(c, in);
+    c->activity_ms = f->now_ms;
+    c->ping_out = 0;
+    ping_restart(f, c, true);
+    if (c->options & RECORD_VERBOSE)
+        fence_add(f, c, "+OK\r\n", 5);
+    return c->state < CLIENT_ENDING ? OP_DONE : OP_ENDED;
+}
+
+static bool brings_credentials(const struct connect *in) {
+    for (int i = CONNECT_USER; i <= CONNECT_SIG; i++) {
+        if (in->text[i])
+            return true;
+    }
+    return false;
+}
+
+static enum op_result decide(struct frontend *f, struct client *c, struct connect *in) {
+    if (in->text[CONNECT_ACCOUNT] || in->new_account) {
+        login_refused(f, c, in->text[CONNECT_USER], in->text[CONNECT_NKEY]);
+        return OP_ENDED;
+    }
+    if (f->policy.login && (c->state != CLIENT_BOUND || brings_credentials(in)))
+        return login_ask(f, c, in);
+    return connect_take(f, c, in, NULL);
+}
+
+enum op_result connect_run(struct frontend *f, struct client *c, struct view json) {
+    if (c->fence_at != 0)
+        return OP_PAUSE;
+    struct connect in;
+    begin_from(&in, c);
+    enum err e = connect_parse(&in, json);
+    if (e != ERR_OK) {
+        explicit_bzero((char *)(uintptr_t)json.at, json.len);
+        op_bad(f, c, PARSE_CLOSE);
+        return OP_ENDED;
+    }
+    enum op_result r = decide(f, c, &in);
+    if (r != OP_PAUSE)
+        explicit_bzero((char *)(uintptr_t)json.at, json.len);
+    connect_free(&in);
+    return r;
+}

@@ -1,0 +1,88 @@
+/* Hands each component its part of the configuration, without knowing what is in it (supervisor/secrets.h).
+ *
+ * A part comes before what it belongs to: at the start before the Book or the Link, at a reload before Prepare. Every
+ * process gets a descriptor of its own, for reading alone.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shm/memfd.h"
+#include "supervisor/reader.h"
+#include "supervisor/supervisor.h"
+
+void parts_read(struct supervisor *s, bool test, bool (*meanwhile)(void *), struct parts *p,
+                struct reader_result *result) {
+    struct reading reading = {.spawner = &s->spawner,
+                              .argc = s->argc,
+                              .argv = s->argv,
+                              .key = s->reload_key,
+                              .number = ++s->reading_count,
+                              .test = test,
+                              .memory_fd = -1,
+                              .meanwhile = meanwhile,
+                              .owner = s,
+                              .loop_fd = s->epoll_fd};
+    if (s->memory_fd >= 0 && memfd_reader(&reading.memory_fd, s->memory_fd) != ERR_OK) {
+        snprintf(result->message, sizeof result->message, "the command line is lost: %s", strerror(errno));
+        result->valid = 0;
+        return;
+    }
+    reader_run(&reading, result, &p->secrets);
+    if (reading.memory_fd >= 0)
+        close(reading.memory_fd);
+    p->tls = result->tls;
+    p->key = s->reading_count;
+    if (!result->valid || test)
+        return;
+    if (s->memory_fd >= 0)
+        close(s->memory_fd);
+    s->memory_fd = p->secrets.fd[READER_MEMORY];
+    p->secrets.fd[READER_MEMORY] = -1;
+}
+
+static void send_part(struct supervisor *s, struct child *c, const struct parts *p, enum reader_part part,
+                      enum message_type type, const void *message) {
+    int fd;
+    if (secrets_reader(&fd, &p->secrets, part) != ERR_OK) {
+        child_blame(c, "cannot be given its part of the configuration");
+        return;
+    }
+    child_send(s, c, type, message, &fd, 1);
+    close(fd);
+}
+
+static void send_tls(struct supervisor *s, struct child *c, struct parts *p, uint32_t generation) {
+    struct tls_options *t = &p->tls;
+    Bulkhead__Tls m = BULKHEAD__TLS__INIT;
+    ProtobufCBinaryData pins[TLS_PINS_MAX];
+    m.generation = generation;
+    m.key = p->key;
+    m.chain_bytes = t->given ? t->chain_bytes : 0;
+    m.ca_bytes = t->given ? t->ca_bytes : 0;
+    m.ciphers = (ProtobufCBinaryData){strlen(t->ciphers), (uint8_t *)t->ciphers};
+    m.groups = (ProtobufCBinaryData){strlen(t->groups), (uint8_t *)t->groups};
+    m.verify = t->verify;
+    m.map = t->map;
+    m.timeout_ms = t->timeout_ms;
+    m.rate_limit = t->rate_limit;
+    m.allow_non_tls = t->allow_non_tls;
+    m.first = t->first;
+    m.first_after_ms = t->first_after_ms;
+    for (uint32_t i = 0; i < t->pin_count; i++)
+        pins[i] = (ProtobufCBinaryData){TLS_PIN_BYTES, t->pins[i]};
+    m.n_pins = t->pin_count;
+    m.pins = pins;
+    send_part(s, c, p, READER_TLS, MESSAGE_TLS, &m.base);
+    c->told_tls = true;
+}
+
+void parts_send(struct supervisor *s, struct child *c, struct parts *p, uint32_t generation) {
+    Bulkhead__AuthPart auth = BULKHEAD__AUTH_PART__INIT;
+    auth.generation = generation;
+    if (c->role->role == BULKHEAD__ROLE__ROLE_AUTHD)
+        send_part(s, c, p, READER_AUTH, MESSAGE_AUTH_PART, &auth.base);
+    else if (c->role->role == BULKHEAD__ROLE__ROLE_FRONTEND && (p->tls.given || c->told_tls))
+        send_tls(s, c, p, generation);
+}

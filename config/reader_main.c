@@ -202,13 +202,17 @@ static char **split_words(char *words, size_t bytes, int *argc) {
     return argv;
 }
 
+/* The packet's text ends with a NUL: those within become visible. */
 static void take_message(struct reader_result *result, const struct text *t) {
-    static const char more[] = "...\n";
-    size_t room = sizeof result->message - 1;
-    size_t len = t->len < room ? t->len : room;
-    memcpy(result->message, t->at, len);
-    if (t->len > room)
-        strcpy(result->message + room - sizeof more, more);
+    static const char more[] = "...\n", nul[] = "\\x00";
+    size_t room = sizeof result->message - sizeof more - sizeof nul, len = 0;
+    for (size_t i = 0; i < t->len && len < room; i++) {
+        if (t->at[i])
+            result->message[len++] = t->at[i];
+        else
+            len += (size_t)sprintf(result->message + len, "%s", nul);
+    }
+    strcpy(result->message + len, len < room ? "" : more);
 }
 
 static void load(struct reader_result *result, struct flags *flags, const struct reader_task *task, const int *fds,

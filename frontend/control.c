@@ -84,7 +84,7 @@ static enum err on_tls(struct channel *c, void *owner, const void *message, cons
 static enum err on_lame_duck(struct channel *c, void *owner, const void *message, const int *fds) {
     (void)c, (void)fds;
     const Bulkhead__LameDuck *m = message;
-    lame_begin(owner, m->grace_ms, m->spread_ms, m->interval_ms);
+    lame_begin(owner, m->wait_us, m->pace_us);
     return ERR_OK;
 }
 

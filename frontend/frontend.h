@@ -269,9 +269,9 @@ struct frontend {
     uint32_t shed; /* places of connections that are closed for a smaller max_connections: they go back */
     uint32_t client_count;
 
-    bool lame, lame_closing, lame_told;
-    uint64_t lame_due_ms; /* when the next client is closed; 0: never */
-    uint32_t lame_spread_ms, lame_interval_ms, lame_pace_ms;
+    bool lame, lame_told;
+    uint64_t lame_due_ms, lame_due_ns; /* when the next client is closed; 0: never */
+    uint32_t lame_pace_us;
 
     /* replay being written */
     uint8_t *snapshot;
@@ -440,7 +440,7 @@ void replay_begin(struct frontend *f, uint32_t epoch);
 void replay_write(struct frontend *f);
 
 /* ---- lame.c ---- */
-void lame_begin(struct frontend *f, uint32_t grace_ms, uint32_t spread_ms, uint32_t interval_ms);
+void lame_begin(struct frontend *f, uint32_t wait_us, uint32_t pace_us); /* ipc/control.proto, LameDuck */
 void lame_run(struct frontend *f); /* in every turn of a lame duck */
 void lame_shed(struct frontend *f, uint32_t count);
 

@@ -12,14 +12,18 @@
 #include "supervisor/reader.h"
 #include "supervisor/supervisor.h"
 
-void parts_read(struct supervisor *s, bool test, struct parts *p, struct reader_result *result) {
+void parts_read(struct supervisor *s, bool test, bool (*meanwhile)(void *), struct parts *p,
+                struct reader_result *result) {
     struct reading reading = {.spawner = &s->spawner,
                               .argc = s->argc,
                               .argv = s->argv,
                               .key = s->reload_key,
                               .number = ++s->reading_count,
                               .test = test,
-                              .memory_fd = -1};
+                              .memory_fd = -1,
+                              .meanwhile = meanwhile,
+                              .owner = s,
+                              .loop_fd = s->epoll_fd};
     if (s->memory_fd >= 0 && memfd_reader(&reading.memory_fd, s->memory_fd) != ERR_OK) {
         snprintf(result->message, sizeof result->message, "the command line is lost: %s", strerror(errno));
         result->valid = 0;

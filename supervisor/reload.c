@@ -1,10 +1,12 @@
 /* Reload: the file is read anew and compared; then everybody is asked whether he can take the new settings; then all
  * take them.
  *
- *   IDLE --HUP, the file is sound, every change may be made--> PREPARING --everybody says yes--> CORE --> EDGES -->
- * IDLE
- *                                                                  |
- *                                                                  +--somebody says no, or nothing--> IDLE, as it was
+ *   IDLE --HUP--> READING --every change may be made--> PREPARING --all say yes--> CORE --> EDGES --> IDLE
+ *                    |                                      |
+ *                    +--the file has a fault--> IDLE        +--somebody says no, or nothing--> IDLE, as it was
+ *
+ * While the file is read the family goes on: the supervisor's loop turns inside that wait, so that a death meanwhile
+ * costs no more than any other. A second HUP then waits for its turn, as it does in every other stage.
  *
  * From CORE on the new settings are the server's: who starts then starts with them. Router and authd come before the
  * edges, so that nobody gets more than the next one takes. Who does not apply what it said yes to is restarted.
@@ -138,6 +140,8 @@ void reload_go_on(struct supervisor *s) {
     struct reloading *r = &s->reload;
     while (r->stage != RELOAD_IDLE && !anybody_awaited(s)) {
         switch (r->stage) {
+        case RELOAD_READING:
+            return; /* begin() goes on */
         case RELOAD_PREPARING:
             commit(s);
             return;
@@ -178,21 +182,27 @@ static void ask_everybody(struct supervisor *s) {
     reload_go_on(s);
 }
 
-void reload_begin(struct supervisor *s) {
+static bool turn_meanwhile(void *owner) {
+    struct supervisor *s = owner;
+    supervisor_turn(s);
+    return !s->stop && !s->lame;
+}
+
+static void begin(struct supervisor *s) {
     static struct reader_result result;
     struct reloading *r = &s->reload;
-    if (s->stop || s->lame)
-        return;
-    if (r->stage != RELOAD_IDLE) {
-        r->again = true;
-        return;
-    }
     if (!s->flags.config_path) {
         refuse(s, "can only reload config when a file is provided using -c or --config");
         return;
     }
     notify_reloading();
-    parts_read(s, false, &r->parts, &result);
+    r->stage = RELOAD_READING;
+    parts_read(s, false, turn_meanwhile, &r->parts, &result);
+    r->stage = RELOAD_IDLE;
+    if (s->stop || s->lame) {
+        secrets_close(&r->parts.secrets);
+        return;
+    }
     join_lines(result.message);
     if (!result.valid) {
         refuse(s, result.message);
@@ -222,6 +232,17 @@ void reload_begin(struct supervisor *s) {
     settings_fill_from(&r->settings, &r->next.options);
     r->settings.generation++;
     ask_everybody(s);
+}
+
+void reload_begin(struct supervisor *s) {
+    struct reloading *r = &s->reload;
+    r->again = r->stage != RELOAD_IDLE;
+    while (!s->stop && !s->lame && r->stage == RELOAD_IDLE) {
+        begin(s);
+        if (!r->again)
+            return;
+        r->again = r->stage != RELOAD_IDLE;
+    }
 }
 
 /* ---- answers ---- */
@@ -268,7 +289,7 @@ bool reload_on_note(struct supervisor *s, struct child *c, const struct note *no
 
 uint64_t reload_tick(struct supervisor *s) {
     struct reloading *r = &s->reload;
-    if (r->stage == RELOAD_IDLE)
+    if (r->stage == RELOAD_IDLE || r->stage == RELOAD_READING)
         return 0;
     if (s->now_ms < r->until_ms)
         return r->until_ms;

@@ -79,7 +79,7 @@ struct parts {
     uint32_t key; /* number of the private key */
 };
 
-enum reload_stage { RELOAD_IDLE, RELOAD_PREPARING, RELOAD_CORE, RELOAD_EDGES };
+enum reload_stage { RELOAD_IDLE, RELOAD_READING, RELOAD_PREPARING, RELOAD_CORE, RELOAD_EDGES };
 
 struct reloading {
     enum reload_stage stage;
@@ -147,7 +147,7 @@ struct supervisor {
 
     struct reloading reload;
     bool lame;
-    uint64_t lame_closing_ms; /* when "Closing existing clients" is said; 0: no need */
+    uint64_t lame_closing_ms; /* when clients are closed; 0: they are, or there is no lame duck */
 
     bool announced; /* "Server is ready" was said */
     enum stop_state stop;
@@ -221,10 +221,10 @@ void logging_finish(struct supervisor *s);
 
 /* ---- parts.c ---- */
 
-/* Reads the configuration, with the command line and variables of the last time if there was one. result->valid: *p is
- * the caller's. */
+/* Reads the configuration, with the command line and variables of the last time if there was one. meanwhile, or NULL: see
+ * supervisor/reader.h; it gets s. result->valid: *p is the caller's. */
 struct reader_result;
-void parts_read(struct supervisor *s, bool test, struct parts *p, struct reader_result *result);
+void parts_read(struct supervisor *s, bool test, bool (*meanwhile)(void *), struct parts *p, struct reader_result *result);
 
 /* Sends a child what it is to have out of p under that generation; most get nothing. */
 void parts_send(struct supervisor *s, struct child *c, struct parts *p, uint32_t generation);
@@ -284,6 +284,9 @@ void supervisor_stop(struct supervisor *s, int signal_number);
 
 /* Says why and ends the server with status 1. */
 _Noreturn void supervisor_give_up(struct supervisor *s, const char *why);
+
+/* One turn of the loop without a wait, for a place that waits for something else. */
+void supervisor_turn(struct supervisor *s);
 
 /* All frontends are ready for the first time. */
 void supervisor_announce(struct supervisor *s);

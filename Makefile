@@ -22,7 +22,7 @@ FUZZ_SECONDS ?= 600
 CHECK_FUZZ_SECONDS ?= 5
 
 VERSION := 0.1.0
-PKGS    := libsodium jansson libprotobuf-c libseccomp libcrypto
+PKGS    := libsodium jansson libprotobuf-c libseccomp libcrypto libcrypt
 libexecdir = $(prefix)/libexec/bulkhead
 mandir     = $(prefix)/share/man
 unitdir    = $(prefix)/lib/systemd/system
@@ -35,10 +35,9 @@ OPT     ?= -O2
 LTO     := $(if $(or $(SAN),$(findstring clang,$(CC))),,-flto=auto -ffat-lto-objects)
 AR      := $(if $(LTO),gcc-ar,ar)
 CFLAGS  += -std=gnu17 -g $(OPT) $(LTO) $(WARN) $(HARDEN) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -Wno-format-truncation $(if $(findstring thread,$(SAN)),$(if $(findstring clang,$(CC)),,-Wno-tsan)) -DBULKHEAD_SANITIZED,$(FORTIFY))
-LDFLAGS += -pie -Wl,-z,relro,-z,now,-z,noexecstack $(if $(SAN),-fsanitize=$(SAN))
+LDFLAGS += -pie -Wl,--as-needed,-z,relro,-z,now,-z,noexecstack $(if $(SAN),-fsanitize=$(SAN))
 CFLAGS  += $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-# An executable is bound to the libraries that it uses, and to no other.
-LDLIBS  += -Wl,--as-needed $(shell pkg-config --libs $(PKGS) 2>/dev/null) -pthread
+LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -pthread
 
 # A folder is a library of all its sources but the mains; an executable is one main and the libraries below it.
 LOWER   := config ipc shm nats base

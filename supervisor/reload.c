@@ -282,6 +282,8 @@ bool reload_on_note(struct supervisor *s, struct child *c, const struct note *no
     bool prepared = note->type == NOTE_PREPARED, applied = note->type == NOTE_APPLIED;
     if (!prepared && !applied)
         return false;
+    if (c->dismissed)
+        return true;
     if (note->number > r->settings.generation || !takes_settings(c)) {
         child_blame(c, "answered what it was not asked");
         return true;

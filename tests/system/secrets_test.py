@@ -9,13 +9,15 @@ import os
 import re
 import shutil
 import signal
+import socket
+import ssl
 import stat
 import subprocess
 import tempfile
 import unittest
 
 from family import kill, read_proc
-from harness import Server, bulkhead_only, is_sanitized, wait_until
+from harness import DEADLINE, Client, Server, bulkhead_only, is_sanitized, wait_until
 
 DONE = "Reloaded server configuration"
 FAILED = "Failed to reload server configuration: "
@@ -225,6 +227,58 @@ class SecretsTest(unittest.TestCase):
         self.reload(server, config)
         self.assertNotEqual(parts(server)["private keys"], before["private keys"])
         self.assertNotEqual(parts(server)["certificates"], before["certificates"])
+
+
+@bulkhead_only("its own processes")
+class HandshakeTest(unittest.TestCase):
+    """Who starts again speaks with what holds, whatever lies on disk by then."""
+
+    setUp = SecretsTest.setUp
+    serve = SecretsTest.serve
+    reload = SecretsTest.reload
+    use = SecretsTest.use
+    config = 'tls { cert_file: "{folder}/cert.pem", key_file: "{folder}/key.pem" }\n'
+
+    def name(self, server):
+        """The name in the certificate that a handshake shows; it ends with a PONG."""
+        with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as plain:
+            self.assertIn(b'"tls_required":true', plain.recv(4096))
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            with context.wrap_socket(plain) as client:
+                client.sendall(b'CONNECT {"verbose":false}\r\nPING\r\n')
+                self.assertEqual(client.recv(4096), b"PONG\r\n")
+                text = subprocess.run(["openssl", "x509", "-inform", "der", "-noout", "-subject"], capture_output=True,
+                                      input=client.getpeercert(True), check=True).stdout
+                return text.decode().strip().rpartition(" ")[2]
+
+    def renew(self, server, role):
+        for pid in server.child_pids()[role]:
+            kill(server, pid)
+            wait_until(lambda: pid not in server.child_pids().get(role, []), "its end")
+        wait_until(lambda: len(server.child_pids().get(role, [])) == len(server._first_children[role]), f"a new {role}")
+
+    def test_who_starts_again(self):
+        for name in ("one", "two", "three"):
+            make_certificate(self.folder, name)
+        self.use("one")
+        server = self.serve(self.config, frontends=2)
+        if "tls_required" not in Client(server).info:
+            self.skipTest("frontends do not speak TLS yet")
+        self.assertEqual(self.name(server), "one")
+        self.use("two")
+        for role in ("frontend", "signer", "frontend"):
+            self.renew(server, role)
+            self.assertEqual(self.name(server), "one")
+        self.reload(server, self.config + "server_name: x\n", FAILED)
+        self.assertEqual(self.name(server), "one")
+        self.reload(server, self.config)
+        self.assertEqual(self.name(server), "two")
+        self.use("three", "one")
+        self.reload(server, self.config, FAILED)
+        for role in ("signer", "frontend"):
+            self.renew(server, role)
+            self.assertEqual(self.name(server), "two")
 
 
 @bulkhead_only("its own processes")

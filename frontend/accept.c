@@ -67,6 +67,7 @@ void accept_info(struct frontend *f, struct client *c) {
         .cluster = view_text(f->settings.cluster),
         .ldm = f->lame,
     };
+    tls_describe(f, &info);
     size_t n = info_format(line, sizeof line, &info);
     check(n > 0);
     out_bytes(f, c, line, (uint32_t)n);
@@ -102,6 +103,10 @@ static void begin(struct frontend *f, int fd, const struct sockaddr_storage *fro
     }
     if (f->places < PLACES_KEPT / 8)
         want_places(f);
+    if (f->tls) {
+        tls_accept(f, c);
+        return;
+    }
     ping_restart(f, c, false);
     accept_info(f, c);
 }

@@ -1,10 +1,10 @@
 /* TLS of one connection: the first byte, the handshake, reading, writing, the end.
  *
- * A connection has no SSL object until its first byte has come, so a silent one costs next to nothing. A handshake ends
- * at its time, without a text; what it waits for us (a job, the signer) is not taken from that time, but does not last
- * longer than it either. Reading stops at a record's end while a whole record still fits, so OpenSSL never keeps plain
- * bytes back: what is left is left in the socket, or in t->raw, and then the connection is in the list of those with
- * work of their own.
+ * A connection has no SSL object until its first record has come, so one that says little costs little. A handshake
+ * ends at its time, without a text; what it waits for us (a job, the signer) is not taken from that time, but does not
+ * last longer than it either. Reading stops at a record's end while a whole record still fits, so OpenSSL never keeps
+ * plain bytes back: what is left is left in the socket, or in t->raw, and then the connection is in the list of those
+ * with work of their own.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -33,6 +34,7 @@ enum err tls_prepare(void) {
             OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_LOAD_SSL_STRINGS | OPENSSL_INIT_LOAD_CRYPTO_STRINGS, NULL) ||
         RAND_status() != 1)
         return ERR_SYSTEM;
+    tzset(); /* a certificate's dates want the time zone */
     SSL_CTX *first = tls_key_open() == ERR_OK ? SSL_CTX_new(TLS_server_method()) : NULL;
     SSL_CTX_free(first);
     return first ? ERR_OK : ERR_SYSTEM;
@@ -215,15 +217,50 @@ static void fail(struct frontend *f, struct client *c, const char *text) {
     client_close(f, c, "TLS Handshake Failure");
 }
 
+/* The words of nats-server where OpenSSL has others. */
+static const char *reason_text(unsigned long e) {
+    static const struct {
+        int reason;
+        const char *text;
+    } words[] = {
+        {SSL_R_WRONG_VERSION_NUMBER, "first record does not look like a TLS handshake"},
+        {SSL_R_HTTP_REQUEST, "first record does not look like a TLS handshake"},
+        {SSL_R_HTTPS_PROXY_REQUEST, "first record does not look like a TLS handshake"},
+        {SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE, "client didn't provide a certificate"},
+        {SSL_R_UNSUPPORTED_PROTOCOL, "client offered only unsupported versions"},
+    };
+    for (size_t i = 0; ERR_GET_LIB(e) == ERR_LIB_SSL && i < sizeof words / sizeof *words; i++) {
+        if (words[i].reason == ERR_GET_REASON(e))
+            return words[i].text;
+    }
+    return ERR_reason_error_string(e);
+}
+
+static const char *verify_text(long result) {
+    switch (result) {
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+        return "certificate signed by unknown authority";
+    case X509_V_ERR_CERT_HAS_EXPIRED:
+    case X509_V_ERR_CERT_NOT_YET_VALID:
+        return "certificate has expired or is not yet valid";
+    default:
+        return X509_verify_cert_error_string(result);
+    }
+}
+
 static void fail_with_reason(struct frontend *f, struct client *c, int why, int error) {
     const struct tls *t = c->tls;
     unsigned long e = ERR_peek_error();
-    const char *reason = ERR_reason_error_string(e);
-    char text[128];
+    const char *reason = reason_text(e);
+    char text[256];
     if (t->too_long)
         snprintf(text, sizeof text, "tls: the hello is longer than %d bytes", TLS_HELLO_BYTES);
-    else if (ERR_GET_REASON(e) == SSL_R_WRONG_VERSION_NUMBER || ERR_GET_REASON(e) == SSL_R_HTTP_REQUEST)
-        snprintf(text, sizeof text, "tls: first record does not look like a TLS handshake");
+    else if (ERR_GET_LIB(e) == ERR_LIB_SSL && ERR_GET_REASON(e) == SSL_R_CERTIFICATE_VERIFY_FAILED)
+        snprintf(text, sizeof text, "tls: failed to verify client certificate: x509: %s",
+                 verify_text(SSL_get_verify_result(t->ssl)));
     else if (why == SSL_ERROR_SSL && reason)
         snprintf(text, sizeof text, "tls: %s", reason);
     else
@@ -268,7 +305,8 @@ static bool finish(struct frontend *f, struct client *c) {
     }
     counter_add(f->counters, COUNTER_HANDSHAKES, 1);
     client_log(c, LOG_DEBUG, "TLS handshake complete");
-    client_log(c, LOG_DEBUG, "TLS version %s, cipher suite %s", SSL_get_version(t->ssl), SSL_get_cipher_name(t->ssl));
+    client_log(c, LOG_DEBUG, "TLS version %s, cipher suite %s", SSL_version(t->ssl) == TLS1_3_VERSION ? "1.3" : "1.2",
+               SSL_get_cipher_name(t->ssl));
     SSL_clear_mode(t->ssl, SSL_MODE_ASYNC);
     t->phase = TLS_OPEN;
     t->due_ms = 0;
@@ -289,6 +327,7 @@ static bool make_ssl(struct frontend *f, struct client *c) {
         client_close(f, c, "Out Of Memory");
         return false;
     }
+    client_log(c, LOG_DEBUG, "Starting TLS client connection handshake");
     SSL_set0_rbio(t->ssl, in);
     SSL_set0_wbio(t->ssl, out);
     SSL_set_accept_state(t->ssl);
@@ -298,7 +337,7 @@ static bool make_ssl(struct frontend *f, struct client *c) {
 /* Goes on as far as it can. True: it is done. */
 static bool handshake(struct frontend *f, struct client *c) {
     struct tls *t = c->tls;
-    if (!t->ssl && !make_ssl(f, c))
+    if (!t->ssl && (!tls_record_is_there(t) || !make_ssl(f, c)))
         return false;
     ERR_clear_error();
     errno = 0;

@@ -80,7 +80,7 @@ enum tls_wait { TLS_WAITS_NOT, TLS_WAITS_SIGNER, TLS_WAITS_JOB };
 
 struct tls {
     struct tls_context *context;
-    SSL *ssl; /* null until the first byte has come */
+    SSL *ssl; /* null until the first record has come */
     int fd;
     uint8_t phase;    /* enum tls_phase */
     uint8_t waits;    /* enum tls_wait: for us, not for the client */
@@ -113,5 +113,7 @@ BIO *tls_record_source(struct tls *t);
  */
 void tls_record_begin(struct tls *t);
 bool tls_record_end(struct tls *t);
+/* Reads what there is before OpenSSL is called at all. False: no whole record yet, and no end or error either. */
+bool tls_record_is_there(struct tls *t);
 
 #endif

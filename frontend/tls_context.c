@@ -70,6 +70,8 @@ static enum err set_ciphers(SSL_CTX *ssl, const ProtobufCBinaryData *list, const
         if (exchange != NID_kx_ecdhe || (proof != NID_auth_rsa && proof != NID_auth_ecdsa))
             return bad(why, "cipher suite %s has no ECDHE key exchange with a certificate",
                        SSL_CIPHER_get_name(cipher));
+        if (SSL_CIPHER_get_bits(cipher, NULL) == 0)
+            return bad(why, "cipher suite %s hides nothing", SSL_CIPHER_get_name(cipher));
         tls12++;
     }
     return tls12 == count_names(names) ? ERR_OK : bad(why, "a cipher suite is unknown or named twice");
@@ -160,7 +162,7 @@ static bool set_manners(struct tls_context *x) {
                                  SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA |
                                  SSL_OP_IGNORE_UNEXPECTED_EOF | (x->verify ? SSL_OP_NO_TICKET : 0));
     SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
-                              SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_ASYNC);
+                              SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN | SSL_MODE_ASYNC);
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_max_cert_list(ssl, TLS_CERTIFICATES_BYTES);
     if (x->verify)

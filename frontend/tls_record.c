@@ -120,6 +120,13 @@ BIO *tls_record_source(struct tls *t) {
     return bio;
 }
 
+bool tls_record_is_there(struct tls *t) {
+    tls_record_begin(t);
+    bool there = have_record(t) || t->eof || !stage.empty;
+    t->record_left = 0;
+    return tls_record_end(t) && there;
+}
+
 void tls_record_begin(struct tls *t) {
     stage.at = 0;
     stage.end = t->raw_len;

@@ -207,12 +207,12 @@ static void read_parts(struct parts *p, char *words) {
     p->tls.ca_bytes = ca ? (uint32_t)read_file(ca, p->pem + p->tls.chain_bytes, PEM_MAX) : 0;
 }
 
-static struct parts parts; /* as they hold; a new signer gets them too */
+static struct parts parts, held; /* what the last command said; what holds, also for a new signer */
 
-static void tell_keys(void) {
+static void tell_keys(const struct parts *p) {
     Bulkhead__Keys m = BULKHEAD__KEYS__INIT;
-    m.generation = parts.tls.generation;
-    int fd = memory_with(parts.keys, parts.keys_len);
+    m.generation = p->tls.generation;
+    int fd = memory_with(p->keys, p->keys_len);
     tell(&family.signer, MESSAGE_KEYS, &m, &fd, 1);
 }
 
@@ -359,7 +359,7 @@ static void wait_for(const bool *what) {
 static void start_signer(void) {
     family.signer = spawn("bulkhead-signer");
     tell_settings(&family.signer, MESSAGE_SETTINGS);
-    tell_keys();
+    tell_keys(&held);
     int ends[2];
     check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) == 0);
     introduce(&family.signer, BULKHEAD__ROLE__ROLE_FRONTEND, ends[0]);
@@ -399,6 +399,7 @@ static void tell_link(void) {
 }
 
 static void start_family(void) {
+    held = parts;
     listen_somewhere();
     family.settings.port = family.port;
     family.frontend = spawn("bulkhead-frontend");
@@ -437,13 +438,14 @@ static void commit(struct process *p) {
 }
 
 static void reload(void) {
-    tell_keys();
+    tell_keys(&parts);
     tell_tls();
     bool fine = prepare(&family.frontend);
     fine &= prepare(&family.signer);
     if (fine) {
         commit(&family.frontend);
         commit(&family.signer);
+        held = parts;
     }
     puts(fine ? "applied" : "refused");
 }

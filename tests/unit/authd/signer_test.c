@@ -58,7 +58,7 @@ static void make_keys(void) {
     keys[KEY_RSA] = EVP_RSA_gen(2048);
     keys[KEY_ED25519] = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
     keys[KEY_P384] = EVP_EC_gen("P-384");
-    keys[KEY_SLOW] = EVP_RSA_gen(4096);
+    keys[KEY_SLOW] = EVP_RSA_gen(3072);
     put_u32(6);
     for (uint32_t i = 1; i <= 5; i++)
         put_key(i, keys[i]);

@@ -5,10 +5,10 @@
  *
  * Commands come on stdin, one a line, and each is answered by one line on stdout:
  *
- *   tls NAME=VALUE...   certificates and options from now on: key=FILE (may be repeated; the first is used),
- * chain=FILE, ca=FILE, ciphers=, groups=, pin=HEX, verify, map, timeout=MS, rate=N, allow_non_tls, first,
- * first_after=MS. The first one starts the family and answers `port N frontend PID signer PID`; a later one is a reload
- *                       and answers `applied` or `refused`.
+ *   tls WORD...         the first one starts the family and answers `port N frontend PID signer PID`; a later one is a
+ *                       reload and answers `applied` or `refused`. Words: key=FILE (the first of several is used),
+ *                       chain=FILE, ca=FILE, ciphers=, groups=, pin=HEX, verify, map, timeout=MS, rate=N,
+ *                       allow_non_tls, first, first_after=MS, quiet (no debug lines)
  *   signer stop|start   kills it; starts another one
  *   pause, resume       places for connections are withheld; given out again
  *   counters            `NAME=VALUE ...` of both processes
@@ -16,6 +16,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -174,6 +175,8 @@ static void take_word(struct parts *p, const char *name, const char *value, cons
         t->map = true;
     else if (strcmp(name, "allow_non_tls") == 0)
         t->allow_non_tls = true;
+    else if (strcmp(name, "quiet") == 0)
+        family.settings.debug = false;
     else if (strcmp(name, "first") == 0)
         t->first = true;
     else if (strcmp(name, "timeout") == 0)
@@ -380,6 +383,7 @@ static void listen_somewhere(void) {
     socklen_t len = sizeof a;
     family.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     check(family.listener >= 0 && bind(family.listener, (struct sockaddr *)&a, len) == 0);
+    check(setsockopt(family.listener, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)) == 0); /* clients inherit it */
     check(listen(family.listener, 4096) == 0 && getsockname(family.listener, (struct sockaddr *)&a, &len) == 0);
     family.port = ntohs(a.sin_port);
 }

@@ -38,6 +38,7 @@ CFLAGS  += -std=gnu17 -g $(OPT) $(LTO) $(WARN) $(HARDEN) $(if $(SAN),-fsanitize=
 LDFLAGS += -pie -Wl,--as-needed,-z,relro,-z,now,-z,noexecstack $(if $(SAN),-fsanitize=$(SAN))
 CFLAGS  += $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -pthread
+TLSLIBS := $(shell pkg-config --libs openssl 2>/dev/null)
 
 # A folder is a library of all its sources but the mains; an executable is one main and the libraries below it.
 LOWER   := config ipc shm nats base
@@ -68,6 +69,8 @@ $(B)/bulkhead-signer:   $(B)/obj/authd/signer_main.o $(B)/libauthd.a $(LOWLIBS)
 $(B)/bulkhead-config:   $(B)/obj/config/reader_main.o $(LOWLIBS)
 $(B)/config-check:      $(B)/obj/config/check_main.o $(LOWLIBS)
 $(B)/config-print:      $(B)/obj/config/print_main.o $(LOWLIBS)
+# These two speak TLS; so does what links the libraries of all daemons.
+$(B)/bulkhead-frontend $(B)/bulkhead-signer $(B)/tests/% $(B)/fuzz/%: LDLIBS += $(TLSLIBS)
 # The supervisor starts nothing that others may write, so a generous umask must not matter.
 $(BINS) $(TOOLS):
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -125,6 +128,12 @@ $(B)/tests/unit/%: tests/unit/%.c $(LIBS) $(TEST_OBJ) $(SUPPORT_OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -fno-lto -o $@ $< $(TEST_OBJ) $(if $(findstring tests/unit/router/,$<),$(SUPPORT_OBJ)) -Wl,--start-group $(LIBS) -Wl,--end-group $(CHECK_LIBS) $(LDLIBS)
 
+# A hand-made family around a real frontend and a real signer, for tests/system/tls_test.py.
+TLS_WORLD := $(B)/tests/system/tls_world
+$(TLS_WORLD): tests/system/c/tls_world.c $(LIBS) $(SUPPORT_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -fno-lto -o $@ $< $(SUPPORT_OBJ) -Wl,--start-group $(LIBS) -Wl,--end-group $(LDLIBS)
+
 unit: $(UNIT)
 	tests/run-unit $(UNIT)
 
@@ -168,7 +177,7 @@ CHECK_STEPS = unit="tests/run-unit $(UNIT)" \
 	$(if $(SAN),,fuzz="tests/run-fuzz $(CHECK_FUZZ_SECONDS) $(FUZZ)")
 check: deps
 	@$(MAKE) --no-print-directory check-built
-check-built: $(MAN) $(if $(filter thread,$(SAN)),,$(BINS) $(TOOLS)) $(UNIT) $(if $(SAN),,$(FUZZ))
+check-built: $(MAN) $(if $(filter thread,$(SAN)),,$(BINS) $(TOOLS) $(TLS_WORLD)) $(UNIT) $(if $(SAN),,$(FUZZ))
 	@BULKHEAD_BUILD=$(B) CC="$(CC)" TEST_SLOWNESS=$(if $(SAN),10,1) tests/run-steps $(CHECK_STEPS)
 
 # Each program of tests/soak ends as the other tests do; the system tests take their long forms with BULKHEAD_SOAK.

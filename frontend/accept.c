@@ -71,6 +71,7 @@ size_t accept_info_line(const struct frontend *f, const struct client *c, char o
         .cluster = view_text(f->settings.cluster),
         .ldm = f->lame,
     };
+    tls_describe(f, &info);
     size_t n = info_format(out, INFO_BYTES, &info);
     check(n > 0);
     return n;
@@ -78,6 +79,8 @@ size_t accept_info_line(const struct frontend *f, const struct client *c, char o
 
 void accept_info(struct frontend *f, struct client *c) {
     char line[INFO_BYTES];
+    if (!(c->flags & CLIENT_GREETED))
+        login_greet(f, c);
     size_t n = accept_info_line(f, c, line);
     c->flags |= CLIENT_GREETED;
     out_bytes(f, c, line, (uint32_t)n);
@@ -113,8 +116,11 @@ static void begin(struct frontend *f, int fd, const struct sockaddr_storage *fro
     }
     if (f->places < PLACES_KEPT / 8)
         want_places(f);
+    if (f->tls) {
+        tls_accept(f, c);
+        return;
+    }
     ping_restart(f, c, false);
-    login_greet(f, c);
     accept_info(f, c);
     login_clock(f, c);
 }

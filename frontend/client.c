@@ -213,6 +213,8 @@ void client_close(struct frontend *f, struct client *c, const char *reason) {
         return;
     client_log(c, LOG_DEBUG, "Client connection closed: %s", reason);
     bool polite = c->state == CLIENT_ENDING;
+    if (unlikely(c->tls != NULL))
+        tls_end(f, c, polite && c->out_bytes == 0);
     c->state = CLIENT_GONE;
     c->ping_due_ms = c->write_due_ms = c->stall_due_ms = c->auth_due_ms = 0;
     login_drop(f, c);

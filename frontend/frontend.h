@@ -21,6 +21,7 @@
  *   login.c     who a connection is: logins, and what follows from a verdict
  *   authd.c     the conversation with authd: policy, numbers, bindings and nonces ahead
  *   secrets.c   memory for credentials
+ *   tls*.c      TLS; see tls.h
  *   replay.c    the state as of `consumed`, for a new router
  *   control.c   what the supervisor says
  *   lame.c      a lame duck's end, and connections without a place
@@ -105,6 +106,12 @@ enum client_flag {
 };
 
 struct blob; /* a shared payload, output.c */
+struct tls;  /* tls.h, with the next two */
+struct tls_context;
+struct tls_signer;
+struct Bulkhead__Tls; /* a protobuf message */
+
+enum tls_next { TLS_NEXT_NONE, TLS_NEXT_GOOD, TLS_NEXT_BAD };
 
 /* A stretch of output. */
 struct piece {
@@ -145,6 +152,7 @@ struct client {
     uint64_t ping_due_ms, write_due_ms, stall_due_ms, auth_due_ms; /* 0: none */
     uint64_t activity_ms, ping_sent_ms;
     const char *reason; /* static: why it ends, for the log */
+    struct tls *tls;    /* null: plain */
     char *who;          /* `"vVERSION:LANG:NAME"` of CONNECT, or null */
     char *user;         /* `User "x"` or `Nkey "U..."` for log lines, or null: nobody has asked */
     struct in6_addr peer;
@@ -268,6 +276,14 @@ struct frontend {
     uint32_t places, places_asked; /* free ones in hand; asked for */
     uint32_t shed; /* places of connections that are closed for a smaller max_connections: they go back */
     uint32_t client_count;
+
+    struct tls_context *tls;      /* how new connections speak TLS; null: not at all */
+    struct tls_context *tls_next; /* the same from the Commit of that generation on */
+    uint32_t tls_next_generation;
+    enum tls_next tls_next_state;
+    uint32_t tls_rate_count; /* new ones until then */
+    uint64_t tls_rate_until_ms;
+    struct tls_signer *signer; /* null before there was one */
 
     bool lame, lame_told;
     uint64_t lame_due_ms, lame_due_ns; /* when the next client is closed; 0: never */
@@ -434,6 +450,36 @@ void login_greet(struct frontend *f, struct client *c); /* a nonce for its INFO,
 enum op_result login_stock_bind(struct frontend *f, struct client *c);
 uint32_t number_take(struct frontend *f, enum asked_for what); /* in a new generation; NO_NUMBER: none left */
 void number_free(struct frontend *f, uint32_t number);
+
+/* ---- tls.c, tls_sign.c ---- */
+/* Before the sandbox: all that OpenSSL and the C library look at or load only once. */
+enum err tls_prepare(void);
+/* Takes fd over. at_once: it holds for new connections from now on; else from tls_commit of its generation on. An error
+ * has been logged; one of settings that are not for now shows in tls_acceptable. */
+enum err tls_message(struct frontend *f, const struct Bulkhead__Tls *m, int fd, bool at_once);
+bool tls_acceptable(const struct frontend *f, uint32_t generation);
+void tls_commit(struct frontend *f, uint32_t generation);
+enum err tls_signer_open(struct frontend *f, int fd);
+void tls_signer_events(struct frontend *f, uint32_t events);
+/* A new connection where f->tls is set: INFO, then the handshake; or -ERR where there are too many. */
+void tls_accept(struct frontend *f, struct client *c);
+/* As recv: plain bytes, 0 at the client's end, -1 and errno (EAGAIN: nothing yet, or c has ended meanwhile). cap: 16 KB
+ * at least. All of a record that was begun is returned. c->tls may be gone afterwards: the client speaks plainly. */
+ssize_t tls_read(struct frontend *f, struct client *c, char *at, size_t cap);
+bool tls_more(const struct tls *t);      /* the last read has left something that epoll does not know of */
+bool tls_has_begun(const struct tls *t); /* false: what is written now goes out plainly */
+/* As write, for one record's worth. */
+ssize_t tls_write(struct client *c, const char *at, size_t len);
+bool tls_wants_write(const struct tls *t); /* then tls_writable comes before anything else */
+void tls_writable(struct frontend *f, struct client *c);
+uint64_t tls_due_ms(const struct tls *t); /* 0: none */
+void tls_due(struct frontend *f, struct client *c);
+void tls_end(struct frontend *f, struct client *c, bool polite); /* polite: all output is out */
+/* The client's own certificate, DER, where authd is to have it; else empty. */
+struct view tls_certificate(const struct client *c);
+/* Changes fields of INFO as TLS is configured. */
+struct info;
+void tls_describe(const struct frontend *f, struct info *info);
 
 /* ---- replay.c ---- */
 void replay_begin(struct frontend *f, uint32_t epoch);

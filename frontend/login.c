@@ -84,6 +84,9 @@ static void send_login(struct frontend *f, struct client *c) {
     m.sig = credential(l, CONNECT_SIG);
     m.nonce = (ProtobufCBinaryData){strlen(c->nonce), (uint8_t *)c->nonce};
     m.address = (ProtobufCBinaryData){sizeof c->peer, (uint8_t *)&c->peer};
+    struct view certificate = tls_certificate(c);
+    m.has_certificate = certificate.len > 0;
+    m.certificate = (ProtobufCBinaryData){certificate.len, (uint8_t *)(uintptr_t)certificate.at};
     m.has_type = true;
     m.type = BULKHEAD__CONNECTION_TYPE__TYPE_STANDARD;
     if (channel_send(&f->authd, MESSAGE_LOGIN, &m.base, NULL, 0) != ERR_OK) {

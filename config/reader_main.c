@@ -183,7 +183,7 @@ static enum err write_parts(const int *fds, const struct config *c, struct tls_o
     text_add_byte(&auth, '\n');
     config_print(c, PART_AUTH, &auth);
     tls_take(tls, c);
-    enum err e = tls->given ? tls_write(tls, c, certificates, &keys, why) : ERR_OK;
+    enum err e = tls->given ? tls_files_write(tls, c, certificates, &keys, why) : ERR_OK;
     if (e == ERR_OK)
         e = write_part(fds[READER_AUTH], &auth, "all options, variables written out,", why);
     if (e == ERR_OK)
@@ -240,7 +240,7 @@ int main(void) {
     int fds[FDS_MAX], argc;
     sandbox_start();
     size_t len = receive(&task, sizeof task, fds, FDS_MAX);
-    tls_prepare();
+    tls_files_prepare();
     if (sodium_init() < 0 || len < sizeof task.head || task.head.bytes != len - sizeof task.head ||
         sandbox_enter(allowed_calls, sizeof allowed_calls / sizeof *allowed_calls) != ERR_OK)
         return 1;

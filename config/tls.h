@@ -42,10 +42,10 @@ enum err tls_check_ca(struct view ca, struct text *why);
  * sets chain_bytes and ca_bytes. Appends what the signer gets: u32 count, then for each key u32 number, u32 bytes, then
  * so many bytes of PEM; little-endian, without padding. There is one key, TLS_KEY_NUMBER. ERR_*: why says it in
  * words for people. */
-enum err tls_write(struct tls_options *t, const struct config *c, struct text *certificates, struct text *keys,
-                   struct text *why);
+enum err tls_files_write(struct tls_options *t, const struct config *c, struct text *certificates, struct text *keys,
+                         struct text *why);
 
 /* Before a system call filter closes: OpenSSL would look for a configuration of its own. */
-void tls_prepare(void);
+void tls_files_prepare(void);
 
 #endif

@@ -19,7 +19,7 @@
 static const char *const system_cas[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
                                          "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem", NULL};
 
-void tls_prepare(void) {
+void tls_files_prepare(void) {
     OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT | OPENSSL_INIT_LOAD_CRYPTO_STRINGS |
                             OPENSSL_INIT_ADD_ALL_CIPHERS | OPENSSL_INIT_ADD_ALL_DIGESTS,
                         NULL);
@@ -328,7 +328,7 @@ static enum err write_in(struct tls_options *t, const struct config *c, struct a
     return e == ERR_OK ? add_key(keys, key_pem, why) : e;
 }
 
-enum err tls_write(struct tls_options *t, const struct config *c, struct text *certificates, struct text *keys,
+enum err tls_files_write(struct tls_options *t, const struct config *c, struct text *certificates, struct text *keys,
                    struct text *why) {
     struct arena scratch = {0};
     enum err e = write_in(t, c, &scratch, certificates, keys, why);

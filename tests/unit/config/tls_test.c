@@ -171,7 +171,7 @@ static struct text certificates, keys, why;
 static enum err write_parts(const char *text) {
     read_config(text);
     certificates = keys = why = (struct text){.arena = &c.arena};
-    return tls_write(&t, &c, &certificates, &keys, &why);
+    return tls_files_write(&t, &c, &certificates, &keys, &why);
 }
 
 static uint32_t number_at(size_t at) {
@@ -234,7 +234,7 @@ START_TEST(files_that_change) {
     const char *before = files[2].text;
     ck_assert_str_eq(files[2].name, "one.key");
     files[2].text = text_of("two.key");
-    ck_assert_int_eq(tls_write(&t, &c, &certificates, &keys, &why), ERR_SYNTAX);
+    ck_assert_int_eq(tls_files_write(&t, &c, &certificates, &keys, &why), ERR_SYNTAX);
     ck_assert(equals(text_view(&why), "tls: private key does not match public key"));
     ck_assert_uint_eq(certificates.len + keys.len, 0);
     files[2].text = before;

@@ -94,8 +94,7 @@ static void bind_conn(uint32_t link, uint32_t conn) {
                         .generation = 1,
                         .serial = ++serial,
                         .account = 1,
-                        .permissions = link == 0 && conn == 0 ? publisher_set : link == 1 && conn == 1 ? subscriber_set : 0,
-                        .payload_max = 1 << 20};
+                        .permissions = link == 0 && conn == 0 ? publisher_set : link == 1 && conn == 1 ? subscriber_set : 0};
     binding_seal(&b, &router.key);
     stage_put(&edges[link].ingress, (struct record){.type = RECORD_BIND, .conn = conn, .payload_len = sizeof b}, NULL,
               0, "", "", &b);

@@ -54,7 +54,7 @@ MAPS = {
     "logd": {},
     "authd": {"book": ("rw-s", 1), "counters": ("rw-s", 1)},
     "router": {name: (mode, LINKS * count) for name, (mode, count) in ROUTER_LINK_MAPS.items()}
-    | {"book": ("r--s", 1), "commit": ("rw-s", 1), "counters": ("rw-s", 1)},
+    | {"book": ("r--s", 1), "commit": ("rw-s", 1), "open replies": ("rw-s", 1), "counters": ("rw-s", 1)},
     "spare": {"counters": ("rw-s", 1)},
     "frontend": EDGE_MAPS,
 }

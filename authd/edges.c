@@ -13,7 +13,8 @@
 #include "base/log.h"
 #include "base/sandbox.h"
 
-enum { LOGIN_BYTES_MAX = CHANNEL_FRAME_MAX - 4 };
+/* Few packets a turn: one link that floods delays the others by what these cost. */
+enum { LOGIN_BYTES_MAX = CHANNEL_FRAME_MAX - 4, EDGE_PACKETS_PER_TURN = 16 };
 
 struct login {
     uint32_t conn, generation;
@@ -341,7 +342,7 @@ void edge_on_event(struct authd *a, uint32_t link, uint32_t events) {
     /* An answer may wait, but then the next login does too: who does not read is not read. */
     enum err e = ERR_OK;
     if (authd_is_open(a) && !edge->channel.backlog)
-        e = channel_receive(&edge->channel, PACKETS_PER_TURN);
+        e = channel_receive(&edge->channel, EDGE_PACKETS_PER_TURN);
     if (e != ERR_OK)
         edge_close(a, link);
     else

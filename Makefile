@@ -35,15 +35,16 @@ OPT     ?= -O2
 LTO     := $(if $(or $(SAN),$(findstring clang,$(CC))),,-flto=auto -ffat-lto-objects)
 AR      := $(if $(LTO),gcc-ar,ar)
 CFLAGS  += -std=gnu17 -g $(OPT) $(LTO) $(WARN) $(HARDEN) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -Wno-format-truncation $(if $(findstring thread,$(SAN)),$(if $(findstring clang,$(CC)),,-Wno-tsan)) -DBULKHEAD_SANITIZED,$(FORTIFY))
-LDFLAGS += -pie -Wl,-z,relro,-z,now,-z,noexecstack $(if $(SAN),-fsanitize=$(SAN))
+# An executable is bound to the libraries that it uses; a sanitizer's copy of crypt_r would hide that it uses that one.
+LDFLAGS += -pie $(if $(SAN),,-Wl$(comma)--as-needed) -Wl,-z,relro,-z,now,-z,noexecstack $(if $(SAN),-fsanitize=$(SAN))
 CFLAGS  += $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-# An executable is bound to the libraries that it uses, and to no other.
-LDLIBS  += -Wl,--as-needed $(shell pkg-config --libs $(PKGS) 2>/dev/null) -pthread
+LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -pthread
+TLSLIBS := $(shell pkg-config --libs openssl 2>/dev/null)
 
 # A folder is a library of all its sources but the mains; an executable is one main and the libraries below it.
 LOWER   := config ipc shm nats base
 DAEMONS := supervisor frontend router authd
-MAINS   := supervisor/main.c supervisor/logd_main.c frontend/main.c router/main.c authd/main.c \
+MAINS   := supervisor/main.c supervisor/logd_main.c frontend/main.c router/main.c authd/main.c authd/signer_main.c \
            config/reader_main.c config/check_main.c config/print_main.c
 PROTO   := $(wildcard ipc/*.proto)
 GEN     := $(PROTO:%.proto=$(B)/gen/%.pb-c.c)
@@ -52,7 +53,7 @@ lib_obj  = $(patsubst %.c,$(B)/obj/%.o,$(call lib_src,$(1)))
 LIBS    := $(foreach d,$(DAEMONS) $(LOWER),$(B)/lib$(d).a)
 LOWLIBS := $(foreach d,$(LOWER),$(B)/lib$(d).a)
 BINS    := $(B)/bulkhead $(B)/bulkhead-logd $(B)/bulkhead-frontend $(B)/bulkhead-router $(B)/bulkhead-authd \
-           $(B)/bulkhead-config
+           $(B)/bulkhead-signer $(B)/bulkhead-config
 # Tools of the build: what `bulkhead -t` says about a file, and the list of options for the manual.
 TOOLS   := $(B)/config-check $(B)/config-print
 
@@ -65,9 +66,12 @@ $(B)/bulkhead-logd:     $(B)/obj/supervisor/logd_main.o $(B)/libsupervisor.a $(L
 $(B)/bulkhead-frontend: $(B)/obj/frontend/main.o $(B)/libfrontend.a $(LOWLIBS)
 $(B)/bulkhead-router:   $(B)/obj/router/main.o $(B)/librouter.a $(LOWLIBS)
 $(B)/bulkhead-authd:    $(B)/obj/authd/main.o $(B)/libauthd.a $(LOWLIBS)
+$(B)/bulkhead-signer:   $(B)/obj/authd/signer_main.o $(B)/libauthd.a $(LOWLIBS)
 $(B)/bulkhead-config:   $(B)/obj/config/reader_main.o $(LOWLIBS)
 $(B)/config-check:      $(B)/obj/config/check_main.o $(LOWLIBS)
 $(B)/config-print:      $(B)/obj/config/print_main.o $(LOWLIBS)
+# These two speak TLS; so does what links the libraries of all daemons.
+$(B)/bulkhead-frontend $(B)/bulkhead-signer $(B)/tests/% $(B)/fuzz/%: LDLIBS += $(TLSLIBS)
 # The supervisor starts nothing that others may write, so a generous umask must not matter.
 $(BINS) $(TOOLS):
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -125,6 +129,12 @@ $(B)/tests/unit/%: tests/unit/%.c $(LIBS) $(TEST_OBJ) $(SUPPORT_OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -fno-lto -o $@ $< $(TEST_OBJ) $(if $(findstring tests/unit/router/,$<),$(SUPPORT_OBJ)) -Wl,--start-group $(LIBS) -Wl,--end-group $(CHECK_LIBS) $(LDLIBS)
 
+# A hand-made family around a real frontend and a real signer, for tests/system/tls_test.py.
+TLS_WORLD := $(B)/tests/system/tls_world
+$(TLS_WORLD): tests/system/c/tls_world.c $(LIBS) $(SUPPORT_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -fno-lto -o $@ $< $(SUPPORT_OBJ) -Wl,--start-group $(LIBS) -Wl,--end-group $(LDLIBS)
+
 unit: $(UNIT)
 	tests/run-unit $(UNIT)
 
@@ -168,7 +178,7 @@ CHECK_STEPS = unit="tests/run-unit $(UNIT)" \
 	$(if $(SAN),,fuzz="tests/run-fuzz $(CHECK_FUZZ_SECONDS) $(FUZZ)")
 check: deps
 	@$(MAKE) --no-print-directory check-built
-check-built: $(MAN) $(if $(filter thread,$(SAN)),,$(BINS) $(TOOLS)) $(UNIT) $(if $(SAN),,$(FUZZ))
+check-built: $(MAN) $(if $(filter thread,$(SAN)),,$(BINS) $(TOOLS) $(TLS_WORLD)) $(UNIT) $(if $(SAN),,$(FUZZ))
 	@BULKHEAD_BUILD=$(B) CC="$(CC)" TEST_SLOWNESS=$(if $(SAN),10,1) tests/run-steps $(CHECK_STEPS)
 
 # Each program of tests/soak ends as the other tests do; the system tests take their long forms with BULKHEAD_SOAK.

@@ -177,17 +177,17 @@ static enum err write_memory(int fd, const char *words, uint32_t words_bytes, st
 }
 
 /* All parts but the memory. */
-static enum err write_parts(const int *fds, const struct config *c, uint32_t number, struct tls_options *tls,
+static enum err write_parts(const int *fds, const struct config *c, struct tls_options *tls, struct text *certificates,
                             struct text *why) {
-    struct text auth = {.arena = &kept}, certificates = {.arena = &kept}, keys = {.arena = &kept};
+    struct text auth = {.arena = &kept}, keys = {.arena = &kept};
     text_add_byte(&auth, '\n');
     config_print(c, PART_AUTH, &auth);
     tls_take(tls, c);
-    enum err e = tls->given ? tls_write(tls, c, number, &certificates, &keys, why) : ERR_OK;
+    enum err e = tls->given ? tls_files_write(tls, c, certificates, &keys, why) : ERR_OK;
     if (e == ERR_OK)
         e = write_part(fds[READER_AUTH], &auth, "all options, variables written out,", why);
     if (e == ERR_OK)
-        e = write_part(fds[READER_TLS], &certificates, "the certificates", why);
+        e = write_part(fds[READER_TLS], certificates, "the certificates", why);
     return e == ERR_OK ? write_part(fds[READER_KEYS], &keys, "the private keys", why) : e;
 }
 
@@ -202,26 +202,30 @@ static char **split_words(char *words, size_t bytes, int *argc) {
     return argv;
 }
 
+/* The packet's text ends with a NUL: those within become visible. */
 static void take_message(struct reader_result *result, const struct text *t) {
-    static const char more[] = "...\n";
-    size_t room = sizeof result->message - 1;
-    size_t len = t->len < room ? t->len : room;
-    memcpy(result->message, t->at, len);
-    if (t->len > room)
-        strcpy(result->message + room - sizeof more, more);
+    static const char more[] = "...\n", nul[] = "\\x00";
+    size_t room = sizeof result->message - sizeof more - sizeof nul, len = 0;
+    for (size_t i = 0; i < t->len && len < room; i++) {
+        if (t->at[i])
+            result->message[len++] = t->at[i];
+        else
+            len += (size_t)sprintf(result->message + len, "%s", nul);
+    }
+    strcpy(result->message + len, len < room ? "" : more);
 }
 
 static void load(struct reader_result *result, struct flags *flags, const struct reader_task *task, const int *fds,
                  const char *words, uint32_t words_bytes) {
     static struct config config;
     config_open(&config, &far_source);
-    struct text message = {.arena = &config.arena}, why = {.arena = &config.arena};
+    struct text message = {.arena = &config.arena}, why = {.arena = &config.arena}, certificates = {.arena = &kept};
     if (task->test) {
         result->valid = flags_check(&config, flags->config_path, &message);
     } else if (flags_load(flags, &config, &message) == ERR_OK) {
-        result->valid = write_parts(fds, &config, task->number, &result->tls, &why) == ERR_OK &&
+        result->valid = write_parts(fds, &config, &result->tls, &certificates, &why) == ERR_OK &&
                         write_memory(fds[READER_MEMORY], words, words_bytes, &why) == ERR_OK;
-        reload_keep(&result->state, &config, task->key);
+        reload_keep(&result->state, &config, text_view(&certificates), task->key);
     }
     take_message(result, why.len ? &why : &message);
 }
@@ -236,7 +240,7 @@ int main(void) {
     int fds[FDS_MAX], argc;
     sandbox_start();
     size_t len = receive(&task, sizeof task, fds, FDS_MAX);
-    tls_prepare();
+    tls_files_prepare();
     if (sodium_init() < 0 || len < sizeof task.head || task.head.bytes != len - sizeof task.head ||
         sandbox_enter(allowed_calls, sizeof allowed_calls / sizeof *allowed_calls) != ERR_OK)
         return 1;

@@ -298,7 +298,7 @@ const struct option option_table[] = {
     {"users", IN(AUTHORIZATION), IS(OWN), OWN(rule_users), .inner = SECTION_USER, LIVE, SAID("authorization users"),
      WRONG("Expected users field to be an array, got %V"), SINCE("2.0.0"), DOC("The users.")},
     {"default_permissions default_permission permissions", IN(AUTHORIZATION), BLOCK(PERMISSIONS),
-     OWN(rule_permissions), LIVE, SINCE("2.0.0"), DOC("Permissions of users who have none of their own.")},
+     OWN(rule_permissions), LIVE, SAID("authorization users"), SINCE("2.0.0"), DOC("Permissions of users who have none of their own.")},
 
     {"user username", IN(USER), IS(TEXT), SINCE("2.0.0"), DOC("Name.")},
     {"pass password", IN(USER), IS(TEXT), SECRET, SINCE("2.0.0"), DOC("Password, plain or a bcrypt hash.")},

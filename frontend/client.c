@@ -55,6 +55,10 @@ void client_log(const struct client *c, int level, const char *format, ...) {
              text);
 }
 
+const char *client_user(const struct client *c) {
+    return c->user ? c->user : "User \"N/A\"";
+}
+
 void client_trace(const struct client *c, const char *arrow, struct view line) {
     while (line.len > 0 && (line.at[line.len - 1] == '\n' || line.at[line.len - 1] == '\r'))
         line.len--;
@@ -209,6 +213,8 @@ void client_close(struct frontend *f, struct client *c, const char *reason) {
         return;
     client_log(c, LOG_DEBUG, "Client connection closed: %s", reason);
     bool polite = c->state == CLIENT_ENDING;
+    if (unlikely(c->tls != NULL))
+        tls_end(f, c, polite && c->out_bytes == 0);
     c->state = CLIENT_GONE;
     c->ping_due_ms = c->write_due_ms = c->stall_due_ms = c->auth_due_ms = 0;
     login_drop(f, c);
@@ -263,6 +269,7 @@ void client_bury(struct frontend *f) {
         leave_lists(f, c);
         free(c->fence);
         free(c->who);
+        free(c->user);
         free(c);
     }
     f->grave.count = 0;

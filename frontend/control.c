@@ -13,6 +13,7 @@
 #include "shm/memfd.h"
 
 enum { STATE_NEW = 0, STATE_SET, STATE_LINKED, STATE_GOING };
+enum { TLS_MESSAGE_MAX = 16 * 1024 }; /* lists of suites and curves, pins */
 #define IN_NEW    (1u << STATE_NEW)
 #define IN_SET    (1u << STATE_SET)
 #define IN_LINKED (1u << STATE_LINKED)
@@ -50,6 +51,11 @@ static enum err on_settings(struct channel *c, void *owner, const void *message,
 static enum err on_prepare(struct channel *c, void *owner, const void *message, const int *fds) {
     (void)fds;
     struct frontend *f = owner;
+    uint32_t generation = ((const Bulkhead__Settings *)message)->generation;
+    if (!tls_acceptable(f, generation)) {
+        f->change.prepared = false;
+        return note_send(c->fd, NOTE_PREPARED, generation, SETTINGS_BAD);
+    }
     return settings_prepare(&f->change, c->fd, message, f->have_link ? f->ingress.cap : UINT64_MAX);
 }
 
@@ -70,21 +76,16 @@ static enum err on_commit(struct channel *c, void *owner, const void *message, c
         return e;
     f->limits = (struct parse_limits){f->settings.max_control_line, f->settings.max_payload};
     set_output_bounds(f);
+    tls_commit(f, f->settings.generation);
     restart_pings(f);
     log_set(f->settings.debug, f->settings.trace);
     return note_send(c->fd, NOTE_APPLIED, f->settings.generation, 0);
 }
 
-static enum err on_tls(struct channel *c, void *owner, const void *message, const int *fds) {
-    (void)c, (void)owner, (void)message;
-    close(fds[0]);
-    return ERR_OK;
-}
-
 static enum err on_lame_duck(struct channel *c, void *owner, const void *message, const int *fds) {
     (void)c, (void)fds;
     const Bulkhead__LameDuck *m = message;
-    lame_begin(owner, m->grace_ms, m->spread_ms, m->interval_ms);
+    lame_begin(owner, m->wait_us, m->pace_us);
     return ERR_OK;
 }
 
@@ -130,8 +131,14 @@ static enum err on_peer(struct channel *c, void *owner, const void *message, con
     const Bulkhead__Peer *m = message;
     if (m->role == BULKHEAD__ROLE__ROLE_AUTHD)
         return login_open(owner, fds[0]);
-    close(fds[0]);
-    return ERR_STATE;
+    enum err e = m->role == BULKHEAD__ROLE__ROLE_SIGNER ? tls_signer_open(owner, fds[0]) : ERR_STATE;
+    if (e != ERR_OK)
+        close(fds[0]);
+    return e;
+}
+
+static enum err on_tls(struct channel *c, void *owner, const void *message, const int *fds) {
+    return tls_message(owner, message, fds[0], c->state == STATE_SET);
 }
 
 static enum err on_listener(struct channel *c, void *owner, const void *message, const int *fds) {
@@ -191,13 +198,13 @@ static const struct channel_rule rules[] = {
     {MESSAGE_SETTINGS, 1, IN_NEW, 4096, &bulkhead__settings__descriptor, on_settings},
     {MESSAGE_LINK, 8, IN_SET, 64, &bulkhead__link__descriptor, on_link},
     {MESSAGE_PEER, 1, IN_LINKED | IN_GOING, 64, &bulkhead__peer__descriptor, on_peer},
+    {MESSAGE_TLS, 1, IN_SET | IN_LINKED | IN_GOING, TLS_MESSAGE_MAX, &bulkhead__tls__descriptor, on_tls},
     {MESSAGE_LISTENER, 1, IN_LINKED, 64, &bulkhead__listener__descriptor, on_listener},
     {MESSAGE_CIDS, 0, IN_LINKED | IN_GOING, 64, &bulkhead__cids__descriptor, on_cids},
     {MESSAGE_PLACES, 0, IN_LINKED | IN_GOING, 64, &bulkhead__places__descriptor, on_places},
     {MESSAGE_RECALL, 0, IN_LINKED | IN_GOING, 64, &bulkhead__recall__descriptor, on_recall},
     {MESSAGE_GO, 0, IN_LINKED, 64, &bulkhead__go__descriptor, on_go},
     {MESSAGE_REPLAY, 0, IN_GOING, 64, &bulkhead__replay__descriptor, on_replay},
-    {MESSAGE_TLS, 1, IN_SET | IN_LINKED | IN_GOING, 16384, &bulkhead__tls__descriptor, on_tls},
     {MESSAGE_PREPARE, 0, IN_SET | IN_LINKED | IN_GOING, 4096, &bulkhead__settings__descriptor, on_prepare},
     {MESSAGE_COMMIT, 0, IN_SET | IN_LINKED | IN_GOING, 64, &bulkhead__commit__descriptor, on_commit},
     {MESSAGE_LAME_DUCK, 0, IN_GOING, 64, &bulkhead__lame_duck__descriptor, on_lame_duck},

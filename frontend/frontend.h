@@ -21,6 +21,7 @@
  *   login.c     who a connection is: logins, and what follows from a verdict
  *   authd.c     the conversation with authd: policy, numbers, bindings and nonces ahead
  *   secrets.c   memory for credentials
+ *   tls*.c      TLS; see tls.h
  *   replay.c    the state as of `consumed`, for a new router
  *   control.c   what the supervisor says
  *   lame.c      a lame duck's end, and connections without a place
@@ -105,6 +106,12 @@ enum client_flag {
 };
 
 struct blob; /* a shared payload, output.c */
+struct tls;  /* tls.h, with the next two */
+struct tls_context;
+struct tls_signer;
+struct Bulkhead__Tls; /* a protobuf message */
+
+enum tls_next { TLS_NEXT_NONE, TLS_NEXT_GOOD, TLS_NEXT_BAD };
 
 /* A stretch of output. */
 struct piece {
@@ -145,7 +152,9 @@ struct client {
     uint64_t ping_due_ms, write_due_ms, stall_due_ms, auth_due_ms; /* 0: none */
     uint64_t activity_ms, ping_sent_ms;
     const char *reason; /* static: why it ends, for the log */
+    struct tls *tls;    /* null: plain */
     char *who;          /* `"vVERSION:LANG:NAME"` of CONNECT, or null */
+    char *user;         /* `User "x"` or `Nkey "U..."` for log lines, or null: nobody has asked */
     struct in6_addr peer;
     struct login *login; /* login.c; null: none is out */
     char nonce[NONCE_CHARS + 1]; /* of its INFO; empty: it had none */
@@ -268,9 +277,17 @@ struct frontend {
     uint32_t shed; /* places of connections that are closed for a smaller max_connections: they go back */
     uint32_t client_count;
 
-    bool lame, lame_closing, lame_told;
-    uint64_t lame_due_ms; /* when the next client is closed; 0: never */
-    uint32_t lame_spread_ms, lame_interval_ms, lame_pace_ms;
+    struct tls_context *tls;      /* how new connections speak TLS; null: not at all */
+    struct tls_context *tls_next; /* the same from the Commit of that generation on */
+    uint32_t tls_next_generation;
+    enum tls_next tls_next_state;
+    uint32_t tls_rate_count; /* new ones until then */
+    uint64_t tls_rate_until_ms;
+    struct tls_signer *signer; /* null before there was one */
+
+    bool lame, lame_told;
+    uint64_t lame_due_ms, lame_due_ns; /* when the next client is closed; 0: never */
+    uint32_t lame_pace_us;
 
     /* replay being written */
     uint8_t *snapshot;
@@ -329,6 +346,7 @@ void client_close(struct frontend *f, struct client *c, const char *reason);
 void client_freed(struct frontend *f, struct client *c); /* CONN_FREE has come */
 void client_bury(struct frontend *f); /* frees what has ended for good */
 bool client_paused(const struct client *c);
+const char *client_user(const struct client *c); /* for log lines */
 void client_wake(struct frontend *f, struct client *c); /* something that it waited for has come */
 void client_log(const struct client *c, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* A trace line for what the client sent (`<<-`) or gets (`->>`); only call it when log_traces(). */
@@ -346,6 +364,8 @@ void accept_disarm(struct frontend *f);
 void accept_places(struct frontend *f, uint32_t count);
 void accept_recall(struct frontend *f);
 void accept_info(struct frontend *f, struct client *c);
+enum { INFO_BYTES = 2048 };
+size_t accept_info_line(const struct frontend *f, const struct client *c, char out[static INFO_BYTES]);
 void accept_place_back(struct frontend *f, struct client *c);
 
 /* ---- input.c ---- */
@@ -431,12 +451,42 @@ enum op_result login_stock_bind(struct frontend *f, struct client *c);
 uint32_t number_take(struct frontend *f, enum asked_for what); /* in a new generation; NO_NUMBER: none left */
 void number_free(struct frontend *f, uint32_t number);
 
+/* ---- tls.c, tls_sign.c ---- */
+/* Before the sandbox: all that OpenSSL and the C library look at or load only once. */
+enum err tls_prepare(void);
+/* Takes fd over. at_once: it holds for new connections from now on; else from tls_commit of its generation on. An error
+ * has been logged; one of settings that are not for now shows in tls_acceptable. */
+enum err tls_message(struct frontend *f, const struct Bulkhead__Tls *m, int fd, bool at_once);
+bool tls_acceptable(const struct frontend *f, uint32_t generation);
+void tls_commit(struct frontend *f, uint32_t generation);
+enum err tls_signer_open(struct frontend *f, int fd);
+void tls_signer_events(struct frontend *f, uint32_t events);
+/* A new connection where f->tls is set: INFO, then the handshake; or -ERR where there are too many. */
+void tls_accept(struct frontend *f, struct client *c);
+/* As recv: plain bytes, 0 at the client's end, -1 and errno (EAGAIN: nothing yet, or c has ended meanwhile). cap: 16 KB
+ * at least. All of a record that was begun is returned. c->tls may be gone afterwards: the client speaks plainly. */
+ssize_t tls_read(struct frontend *f, struct client *c, char *at, size_t cap);
+bool tls_more(const struct tls *t);      /* the last read has left something that epoll does not know of */
+bool tls_has_begun(const struct tls *t); /* false: what is written now goes out plainly */
+/* As write, for one record's worth. */
+ssize_t tls_write(struct client *c, const char *at, size_t len);
+bool tls_wants_write(const struct tls *t); /* then tls_writable comes before anything else */
+void tls_writable(struct frontend *f, struct client *c);
+uint64_t tls_due_ms(const struct tls *t); /* 0: none */
+void tls_due(struct frontend *f, struct client *c);
+void tls_end(struct frontend *f, struct client *c, bool polite); /* polite: all output is out */
+/* The client's own certificate, DER, where authd is to have it; else empty. */
+struct view tls_certificate(const struct client *c);
+/* Changes fields of INFO as TLS is configured. */
+struct info;
+void tls_describe(const struct frontend *f, struct info *info);
+
 /* ---- replay.c ---- */
 void replay_begin(struct frontend *f, uint32_t epoch);
 void replay_write(struct frontend *f);
 
 /* ---- lame.c ---- */
-void lame_begin(struct frontend *f, uint32_t grace_ms, uint32_t spread_ms, uint32_t interval_ms);
+void lame_begin(struct frontend *f, uint32_t wait_us, uint32_t pace_us); /* ipc/control.proto, LameDuck */
 void lame_run(struct frontend *f); /* in every turn of a lame duck */
 void lame_shed(struct frontend *f, uint32_t count);
 

@@ -164,16 +164,28 @@ static void read_done(struct frontend *f, struct client *c, ssize_t n) {
     after(f, c);
 }
 
+static ssize_t receive(struct frontend *f, struct client *c, char *at, size_t cap) {
+    return likely(!c->tls) ? recv(c->fd, at, cap, 0) : tls_read(f, c, at, cap);
+}
+
+/* What TLS has in hand is read in the next turn, unless the parser stands still: then when it goes on. */
+static void read_more(struct frontend *f, struct client *c) {
+    if (c->state >= CLIENT_ENDING || !c->tls || !tls_more(c->tls) || (c->flags & (CLIENT_READY | CLIENT_HELD)))
+        return;
+    c->flags |= CLIENT_READY;
+    check(vector_add(&f->ready, c));
+}
+
 /* The rest of a large message goes straight to its place. */
 static void read_own(struct frontend *f, struct client *c) {
     size_t room = READ_BYTES;
-    if (c->in_need > c->in_len && c->in_need - c->in_len < room)
+    if (likely(!c->tls) && c->in_need > c->in_len && c->in_need - c->in_len < room)
         room = c->in_need - c->in_len;
     if (!in_reserve(c, c->in_len + room)) {
         client_close(f, c, "Out Of Memory");
         return;
     }
-    ssize_t n = recv(c->fd, c->in + c->in_len, room, 0);
+    ssize_t n = receive(f, c, c->in + c->in_len, room);
     if (n <= 0) {
         read_done(f, c, n);
         return;
@@ -183,7 +195,7 @@ static void read_own(struct frontend *f, struct client *c) {
         run_own(f, c);
 }
 
-void input_read(struct frontend *f, struct client *c) {
+static void read_some(struct frontend *f, struct client *c) {
     if (c->state >= CLIENT_ENDING || (c->flags & (CLIENT_DISARMED | CLIENT_HALF)))
         return;
     if (unlikely((c->flags & CLIENT_HELD) || client_paused(c))) {
@@ -204,7 +216,7 @@ void input_read(struct frontend *f, struct client *c) {
     size_t kept = c->in_len;
     if (kept > 0)
         memcpy(f->read, c->in, kept);
-    ssize_t n = recv(c->fd, f->read + kept, READ_BYTES - kept, 0);
+    ssize_t n = receive(f, c, f->read + kept, READ_BYTES - kept);
     if (n <= 0) {
         read_done(f, c, n);
         return;
@@ -233,6 +245,12 @@ void input_read(struct frontend *f, struct client *c) {
     c->in_len = (uint32_t)rest;
 }
 
+void input_read(struct frontend *f, struct client *c) {
+    read_some(f, c);
+    if (unlikely(c->tls != NULL))
+        read_more(f, c);
+}
+
 void input_resume(struct frontend *f) {
     struct vector now = f->ready;
     f->ready = (struct vector){0};
@@ -240,14 +258,20 @@ void input_resume(struct frontend *f) {
         now.at[i]->flags &= ~(uint32_t)CLIENT_READY;
     for (uint32_t i = 0; i < now.count; i++) {
         struct client *c = now.at[i];
-        if (c->state >= CLIENT_ENDING || client_paused(c))
+        if (c->state >= CLIENT_ENDING)
             continue;
+        if (client_paused(c)) {
+            c->flags |= CLIENT_HELD; /* its wake is what goes on */
+            continue;
+        }
         c->flags &= ~(uint32_t)CLIENT_HELD;
         run_own(f, c);
         if (c->state < CLIENT_ENDING && (c->flags & (CLIENT_DISARMED | CLIENT_HALF | CLIENT_HELD)) == CLIENT_DISARMED) {
             c->flags &= ~(uint32_t)CLIENT_DISARMED;
             client_sync_events(f, c);
         }
+        if (unlikely(c->tls != NULL) && c->state < CLIENT_ENDING && !(c->flags & CLIENT_HELD) && tls_more(c->tls))
+            input_read(f, c);
     }
     free(now.at);
 }

@@ -1,8 +1,8 @@
 /* A lame duck, and connections that a smaller max_connections leaves no place for.
  *
- * A lame duck accepts nobody, tells its clients so that they go elsewhere, waits a while, and then closes them one by
- * one, so that they do not all arrive elsewhere at once. Who may be closed is found in the timer heap: every open
- * connection is there, with its PING.
+ * A lame duck accepts nobody, tells its clients so that they go elsewhere, waits until the supervisor gives it a pace,
+ * and then closes them one by one, so that they do not all arrive elsewhere at once. Who may be closed is found in the
+ * timer heap: every open connection is there, with its PING.
  */
 #include <stdlib.h>
 #include <unistd.h>
@@ -36,14 +36,12 @@ static void close_listener(struct frontend *f) {
     f->listener = -1;
 }
 
-void lame_begin(struct frontend *f, uint32_t grace_ms, uint32_t spread_ms, uint32_t interval_ms) {
-    if (f->lame)
-        return;
-    f->lame = true;
-    f->lame_spread_ms = spread_ms;
-    f->lame_interval_ms = interval_ms;
-    f->lame_due_ms = f->now_ms + grace_ms;
-    close_listener(f);
+static void set_due(struct frontend *f, uint64_t due_ns) {
+    f->lame_due_ns = due_ns;
+    f->lame_due_ms = (due_ns + 999999) / 1000000;
+}
+
+static void tell_clients(struct frontend *f) {
     for (uint32_t n = 0; n < f->number_high; n++) {
         struct client *c = f->by_number[n];
         if (c && is_open(c) && c->protocol >= 1 && c->flags & CLIENT_PINGED)
@@ -51,28 +49,34 @@ void lame_begin(struct frontend *f, uint32_t grace_ms, uint32_t spread_ms, uint3
     }
 }
 
-/* The time until the next one, 50 to 100 % of what the number of clients asks for. */
-static uint64_t next_wait(const struct frontend *f) {
-    uint64_t wait = f->lame_pace_ms;
-    return wait / 2 + hash_pair(&f->hash, f->now_ns, wait) % (wait / 2 + 1);
+void lame_begin(struct frontend *f, uint32_t wait_us, uint32_t pace_us) {
+    bool first = !f->lame;
+    f->lame = true;
+    if (first) {
+        close_listener(f);
+        tell_clients(f);
+    }
+    f->lame_pace_us = pace_us;
+    if (pace_us)
+        set_due(f, f->now_ns + wait_us * UINT64_C(1000));
+}
+
+/* The time until the next one. */
+static uint64_t next_wait_ns(const struct frontend *f) {
+    uint64_t pace_ns = f->lame_pace_us * UINT64_C(1000);
+    return pace_ns / 2 + hash_pair(&f->hash, f->now_ns, f->lame_due_ns) % (pace_ns / 2 + 1);
 }
 
 void lame_run(struct frontend *f) {
     if (f->client_count == 0) {
         if (!f->lame_told)
             f->lame_told = note_send(f->control.fd, NOTE_LAME_DONE, 0, 0) == ERR_OK;
-        f->lame_due_ms = 0;
+        set_due(f, 0);
         return;
     }
-    while (f->lame_due_ms != 0 && f->lame_due_ms <= f->now_ms) {
-        if (!f->lame_closing) {
-            f->lame_closing = true;
-            f->lame_pace_ms = f->lame_spread_ms / f->client_count;
-            if (f->lame_pace_ms > f->lame_interval_ms)
-                f->lame_pace_ms = f->lame_interval_ms;
-        }
+    while (f->lame_due_ns != 0 && f->lame_due_ns <= f->now_ns) {
         struct client *c = pick(f);
-        f->lame_due_ms = c ? f->lame_due_ms + next_wait(f) : 0;
+        set_due(f, c ? f->lame_due_ns + next_wait_ns(f) : 0);
         if (!c)
             return; /* the rest is about to end */
         client_finish(f, c, "Server Shutdown");

@@ -64,6 +64,8 @@ static void handle_event(struct frontend *f, const struct epoll_event *e) {
         control_events(f);
     } else if (e->data.ptr == &f->authd) {
         login_events(f);
+    } else if (e->data.ptr == f->signer) {
+        tls_signer_events(f, e->events);
     } else if (e->data.ptr == &f->listener) {
         accept_some(f);
     } else if (e->data.ptr == &f->bell_in) {
@@ -74,8 +76,12 @@ static void handle_event(struct frontend *f, const struct epoll_event *e) {
         struct client *c = e->data.ptr;
         if (c->fd < 0)
             return;
-        if (e->events & EPOLLOUT)
-            out_flush(f, c);
+        if (e->events & EPOLLOUT) {
+            if (unlikely(c->tls != NULL) && tls_wants_write(c->tls))
+                tls_writable(f, c);
+            else
+                out_flush(f, c);
+        }
         if ((e->events & EPOLLIN) && !f->ring_full)
             input_read(f, c);
         if ((e->events & (EPOLLERR | EPOLLHUP)) && c->fd >= 0 && (c->flags & (CLIENT_DISARMED | CLIENT_HALF)))
@@ -266,6 +272,8 @@ int main(void) {
     hash_key_make(&f->hash);
     connect_prepare();
     secrets_prepare();
+    if (tls_prepare() != ERR_OK)
+        log_die("OpenSSL cannot be prepared");
     make_tables(f);
     f->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (f->epoll < 0 || control_open(f) != ERR_OK)

@@ -285,11 +285,48 @@ static void written(struct frontend *f, struct client *c, size_t n) {
     }
 }
 
+/* The bytes of the next record: where they lie, or gathered from several pieces. As long as nothing is taken, the same bytes
+ * come again, followed by no fewer: an encrypted record that waits for the socket is theirs. */
+static size_t next_record(const struct client *c, const char **at) {
+    static char gathered[16 * 1024];
+    const struct piece *p = c->out_first;
+    *at = p->at;
+    if (p->len >= sizeof gathered)
+        return sizeof gathered;
+    if (!p->next)
+        return p->len;
+    size_t len = 0;
+    for (*at = gathered; p && len < sizeof gathered; p = p->next) {
+        size_t n = p->len < sizeof gathered - len ? p->len : sizeof gathered - len;
+        memcpy(gathered + len, p->at, n);
+        len += n;
+    }
+    return len;
+}
+
+static bool write_records(struct frontend *f, struct client *c, uint64_t share) {
+    while (c->out_bytes > 0) {
+        const char *at;
+        size_t len = next_record(c, &at);
+        ssize_t n = tls_write(c, at, len);
+        if (n < 0)
+            return errno == EAGAIN;
+        f->turn_written += (uint64_t)n;
+        written(f, c, (size_t)n);
+        if ((uint64_t)n >= share)
+            break;
+        share -= (uint64_t)n;
+    }
+    return true;
+}
+
 /* Writes until nothing is left, the socket is full or this connection has had its share of the turn; false: the socket is
  * broken. When the turn has written enough in all, the share is small, but never nothing: else those who are served last
  * would starve behind a few large ones. */
 static bool write_all(struct frontend *f, struct client *c) {
     uint64_t share = f->turn_written < TURN_WRITE_BYTES ? SHARE_BYTES : SHARE_LEAST_BYTES;
+    if (unlikely(c->tls != NULL) && tls_has_begun(c->tls))
+        return write_records(f, c, share);
     while (c->out_bytes > 0 && share > 0) {
         struct iovec iov[IOVECS];
         int count = 0;
@@ -335,7 +372,7 @@ void out_flush(struct frontend *f, struct client *c) {
         client_close(f, c, "Write Error");
         return;
     }
-    bool blocked = c->out_bytes > 0;
+    bool blocked = c->out_bytes > 0 || (unlikely(c->tls != NULL) && tls_wants_write(c->tls));
     if (unlikely(blocked || c->write_due_ms != 0))
         watch_deadline(f, c, before);
     if (unlikely(blocked != !!(c->flags & CLIENT_BLOCKED))) {

@@ -61,6 +61,8 @@ static uint64_t earliest(uint64_t a, uint64_t b) {
 
 void timer_update(struct frontend *f, struct client *c) {
     uint64_t due = earliest(earliest(c->write_due_ms, c->auth_due_ms), earliest(c->ping_due_ms, c->stall_due_ms));
+    if (unlikely(c->tls != NULL))
+        due = earliest(due, tls_due_ms(c->tls));
     if (due == 0 || c->fd < 0) {
         timer_remove(f, c);
         return;
@@ -153,6 +155,8 @@ void timers_run(struct frontend *f) {
         }
         if (c->state != CLIENT_GONE && c->write_due_ms != 0 && c->write_due_ms <= f->now_ms)
             write_due(f, c);
+        if (unlikely(c->tls != NULL) && tls_due_ms(c->tls) != 0 && tls_due_ms(c->tls) <= f->now_ms)
+            tls_due(f, c);
         timer_update(f, c);
     }
 }

@@ -1,20 +1,18 @@
 /* Lame duck: nobody new, and those who are there leave one by one; then the server ends with status 0.
  *
- * Every frontend spreads its own clients over the same time; together they close one in a second at most, unless there
- * are so many that this would take longer than lame_duck_duration.
+ * At the end of the grace period the supervisor looks how many clients each frontend has left, and gives each a pace
+ * that closes its share in the time that all take together: one in a second at most, or as many as lame_duck_duration
+ * asks for. They begin one after the other, so that one closes at a time.
  */
 #include <signal.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "shm/counters.h"
 #include "supervisor/notify.h"
 #include "supervisor/supervisor.h"
 
-enum { INTERVAL_MS = 1000 };
-
-static uint32_t to_ms(int64_t ns) {
-    return ns < 0 ? 0 : (uint32_t)(ns / 1000000);
-}
+enum { INTERVAL_US = 1000000, CLIENTS_MAX = 1 << 24 };
 
 static bool all_done(const struct supervisor *s) {
     for (uint32_t i = 0; i < s->edge_count; i++) {
@@ -32,10 +30,7 @@ void lame_begin(struct supervisor *s) {
     log_info("Entering lame duck mode, stop accepting new clients");
     notify_stopping();
     Bulkhead__LameDuck message = BULKHEAD__LAME_DUCK__INIT;
-    message.grace_ms = to_ms(o->lame_duck_grace_period_ns);
-    message.spread_ms = to_ms(o->lame_duck_duration_ns - o->lame_duck_grace_period_ns);
-    message.interval_ms = INTERVAL_MS * s->edge_count;
-    s->lame_closing_ms = s->now_ms + message.grace_ms + 1;
+    s->lame_closing_ms = s->now_ms + (uint64_t)(o->lame_duck_grace_period_ns / 1000000) + 1;
     for (uint32_t i = 0; i < s->edge_count; i++) {
         struct child *c = child_of(s, BULKHEAD__ROLE__ROLE_FRONTEND, i);
         close(s->edge[i].listener);
@@ -60,11 +55,44 @@ void lame_go_on(struct supervisor *s) {
         supervisor_stop(s, SIGINT);
 }
 
+/* As its counters page says; a false number spoils the pace and nothing else. */
+static uint32_t count_clients(const struct supervisor *s, uint32_t link) {
+    uint64_t count = 0;
+    const struct child *c = &s->child[family_role(BULKHEAD__ROLE__ROLE_FRONTEND)->uid_offset + link];
+    if (!c->pid || pread(s->edge[link].counters_fd, &count, sizeof count, COUNTER_CONNS * (off_t)sizeof count) < 0)
+        return 0;
+    return count > CLIENTS_MAX ? CLIENTS_MAX : (uint32_t)count;
+}
+
+/* Between two clients of all. */
+static uint64_t interval_us(const struct options *o, uint64_t total) {
+    uint64_t spread_us = (uint64_t)(o->lame_duck_duration_ns - o->lame_duck_grace_period_ns) / 1000;
+    uint64_t interval = spread_us / total;
+    return interval > INTERVAL_US ? INTERVAL_US : interval ? interval : 1;
+}
+
+static void close_clients(struct supervisor *s) {
+    uint32_t counts[LINKS_MAX];
+    uint64_t total = 0, begun = 0;
+    for (uint32_t i = 0; i < s->edge_count; i++)
+        total += counts[i] = count_clients(s, i);
+    log_info("Closing existing clients");
+    uint64_t interval = interval_us(&s->config.options, total ? total : 1);
+    for (uint32_t i = 0; i < s->edge_count; i++) {
+        Bulkhead__LameDuck message = BULKHEAD__LAME_DUCK__INIT;
+        uint64_t pace = interval * (total ? total : 1) / (counts[i] ? counts[i] : 1);
+        message.wait_us = (uint32_t)(counts[i] ? begun++ * interval : 0);
+        message.pace_us = pace > UINT32_MAX ? UINT32_MAX : (uint32_t)pace;
+        if (!s->edge[i].lame_done)
+            child_send(s, child_of(s, BULKHEAD__ROLE__ROLE_FRONTEND, i), MESSAGE_LAME_DUCK, &message.base, NULL, 0);
+    }
+}
+
 uint64_t lame_tick(struct supervisor *s) {
     if (s->lame_closing_ms && s->now_ms >= s->lame_closing_ms) {
         s->lame_closing_ms = 0;
         if (!s->stop)
-            log_info("Closing existing clients");
+            close_clients(s);
     }
     return s->lame_closing_ms;
 }

@@ -17,7 +17,7 @@
 #include "supervisor/logd.h"
 #include "supervisor/supervisor.h"
 
-enum { LAST_WORDS_MS = 2000, SYSLOG_RETRY_MS = 1000 };
+enum { LAST_WORDS_MS = 2000, SYSLOG_RETRY_MS = 1000, SYSLOG_LOOK_MS = 20 };
 
 static struct supervisor *exiting;
 
@@ -129,13 +129,12 @@ void logging_on_note(struct supervisor *s, struct child *c, const struct note *n
 }
 
 uint64_t logging_tick(struct supervisor *s) {
-    char why[256];
     if (!s->sink_restart_ms || s->now_ms < s->sink_restart_ms)
         return s->sink_restart_ms;
-    if (logging_open_sink(s, &s->config.options, why, sizeof why) == ERR_OK)
+    enum err e = sink_retry(&s->sink);
+    s->sink_restart_ms = e == ERR_OK ? 0 : s->now_ms + (e == ERR_AGAIN ? SYSLOG_LOOK_MS : SYSLOG_RETRY_MS);
+    if (e == ERR_OK)
         logging_send_sink(s);
-    else
-        s->sink_restart_ms = s->now_ms + SYSLOG_RETRY_MS;
     return s->sink_restart_ms;
 }
 
@@ -153,7 +152,7 @@ void logging_open(struct supervisor *s) {
         exit(1);
     }
     s->own_log_fd = ends[0];
-    s->sink.fd = s->sink.folder_fd = -1;
+    s->sink.fd = s->sink.folder_fd = s->sink.pending_fd = -1;
     dup2(ends[1], STDERR_FILENO);
     close(ends[1]);
     exiting = s;

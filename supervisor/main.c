@@ -104,21 +104,20 @@ static void configure_spawner(struct supervisor *s) {
         log_warn("The users and groups under `processes` have no effect: no process changes its user");
 }
 
-/* Prints what the command line asks for, as it is, and ends. */
-static _Noreturn void leave(struct supervisor *s, int status, const char *prefix, const char *text) {
-    size_t len = strlen(text);
-    dprintf(s->stderr_fd, "%s%s%s", prefix, text, len && text[len - 1] == '\n' ? "" : "\n");
+/* Says what came of the command line, as it is, and ends. */
+static _Noreturn void leave(struct supervisor *s, int status, const char *text) {
+    dprintf(s->stderr_fd, "bulkhead: %s\n", text);
     exit(status);
 }
 
 /* Has the command line and the file read. */
 static void read_config(struct supervisor *s, bool test) {
     static struct reader_result result;
-    parts_read(s, test, &s->parts, &result);
+    parts_read(s, test, NULL, &s->parts, &result);
     if (test)
-        leave(s, result.valid ? 0 : 1, "bulkhead: ", result.message);
+        leave(s, result.valid ? 0 : 1, result.message);
     if (!result.valid)
-        leave(s, 1, "bulkhead: ", result.message);
+        leave(s, 1, result.message);
     if (result.message[0])
         dprintf(s->stderr_fd, "%s", result.message);
     s->config = result.state;
@@ -362,6 +361,9 @@ static void start_due_children(struct supervisor *s) {
         case BULKHEAD__ROLE__ROLE_AUTHD:
             authd_start(s);
             break;
+        case BULKHEAD__ROLE__ROLE_SIGNER:
+            signer_settle(s);
+            break;
         default:
             edges_start(s, child_link(c));
         }
@@ -400,9 +402,10 @@ static void say_shed(struct supervisor *s) {
     s->shed_count = 0;
 }
 
-static void turn(struct supervisor *s) {
+static void turn(struct supervisor *s, bool waits) {
     struct epoll_event events[64];
-    int count = epoll_wait(s->epoll_fd, events, 64, run_timers(s));
+    int timeout_ms = run_timers(s);
+    int count = epoll_wait(s->epoll_fd, events, 64, waits ? timeout_ms : 0);
     s->now_ms = clock_mono_ms();
     for (int i = 0; i < count; i++) {
         uint64_t from = events[i].data.u64;
@@ -414,6 +417,11 @@ static void turn(struct supervisor *s) {
             child_on_control(s, &s->child[from >> 1], events[i].events);
     }
     say_shed(s);
+}
+
+void supervisor_turn(struct supervisor *s) {
+    s->now_ms = clock_mono_ms();
+    turn(s, false);
 }
 
 int main(int argc, char **argv) {
@@ -453,9 +461,10 @@ int main(int argc, char **argv) {
 
     logging_start(&s);
     authd_start(&s);
+    signer_settle(&s);
     routers_start(&s);
     for (uint32_t i = 0; i < s.edge_count; i++)
         edges_start(&s, i);
     while (true)
-        turn(&s);
+        turn(&s, true);
 }

@@ -19,7 +19,7 @@ enum { READER_MS = 60000 };
 #else
 enum { READER_MS = 10000 };
 #endif
-enum { VARIABLES_MAX = 1000, FDS_MAX = READER_PARTS + 1 };
+enum { MEANWHILE_MS = 20, VARIABLES_MAX = 1000, FDS_MAX = READER_PARTS + 1 };
 
 /* Environment variables that this reading has used: NAME=TEXT, where the environment has them. */
 static struct {
@@ -139,7 +139,7 @@ static enum err answer(int socket, const struct reader_ask *ask) {
 
 static enum err send_task(int socket, const struct reading *r, const struct secrets *secrets) {
     static char words[READER_WORDS_MAX];
-    struct reader_task head = {.test = r->test, .memory = r->memory_fd >= 0, .number = r->number};
+    struct reader_task head = {.test = r->test, .memory = r->memory_fd >= 0};
     int fds[FDS_MAX];
     size_t fd_count = 0;
     memcpy(head.key, r->key, RELOAD_KEY_BYTES);
@@ -189,10 +189,18 @@ static bool is_sound(const struct reader_result *result) {
     return ends(result->state.options.http_host, sizeof result->state.options.http_host);
 }
 
-static bool wait_for(int fd, uint64_t until) {
-    uint64_t now = clock_mono_ms();
-    struct pollfd waits = {fd, POLLIN, 0};
-    return now < until && poll(&waits, 1, (int)(until - now)) > 0;
+/* True if fd can be read; false: it has taken too long, or has no use any more. */
+static bool wait_for(int fd, const struct reading *r, uint64_t until) {
+    struct pollfd waits[2] = {{fd, POLLIN, 0}, {r->meanwhile ? r->loop_fd : -1, POLLIN, 0}};
+    for (uint64_t now; (now = clock_mono_ms()) < until;) {
+        uint64_t left = until - now;
+        int ready = poll(waits, 2, r->meanwhile && left > MEANWHILE_MS ? MEANWHILE_MS : (int)left);
+        if (r->meanwhile && !r->meanwhile(r->owner))
+            return false;
+        if (ready > 0 && waits[0].revents)
+            return true;
+    }
+    return false;
 }
 
 static const char *converse(int socket, const struct reading *r, const struct secrets *secrets, uint64_t until,
@@ -204,7 +212,7 @@ static const char *converse(int socket, const struct reading *r, const struct se
     if (send_task(socket, r, secrets) != ERR_OK)
         return "the command line is too long";
     for (int asked = 0; asked < READER_ASKS_MAX; asked++) {
-        if (!wait_for(socket, until))
+        if (!wait_for(socket, r, until))
             break;
         ssize_t len = recv(socket, &packet, sizeof packet, MSG_DONTWAIT);
         if (len == (ssize_t)sizeof packet.result) {
@@ -221,9 +229,9 @@ static const char *converse(int socket, const struct reading *r, const struct se
 }
 
 /* It may have said all and hang; then it is killed. It has not been waited for, so its number is still its own. */
-static const char *bury(pid_t pid, int pidfd, uint64_t until) {
+static const char *bury(pid_t pid, int pidfd, const struct reading *r, uint64_t until) {
     int status = 0;
-    bool ended = wait_for(pidfd, until);
+    bool ended = wait_for(pidfd, r, until);
     kill(pid, SIGKILL);
     waitpid(pid, &status, 0);
     close(pidfd);
@@ -239,7 +247,7 @@ static const char *read_with(int socket, pid_t pid, int pidfd, const struct read
                              struct reader_result *result) {
     uint64_t until = clock_mono_ms() + (r->until_ms ? r->until_ms : READER_MS);
     const char *why = converse(socket, r, secrets, until, result);
-    const char *end = bury(pid, pidfd, why ? 0 : until);
+    const char *end = bury(pid, pidfd, r, why ? 0 : until);
     why = why ? why : end;
     return why || r->test || !result->valid ? why : seal(secrets);
 }

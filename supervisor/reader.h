@@ -17,10 +17,14 @@ struct reading {
     int argc;
     char **argv;
     const uint8_t *key; /* RELOAD_KEY_BYTES */
-    uint32_t number;    /* of this reading */
     bool test;          /* only what -t asks */
     int memory_fd;      /* the READER_MEMORY of the last reading, at its beginning, instead of argv; -1: none */
     uint32_t until_ms;  /* how long the reader may take; 0: as long as is usual */
+    /* What goes on while the reader works: called when loop_fd is readable, and every 20 ms; false gives the reading up.
+     * NULL: nothing. */
+    bool (*meanwhile)(void *owner);
+    void *owner;
+    int loop_fd;
 };
 
 /* Waits for the reader. result->valid is false for whatever went wrong; then the message says it, and there are no

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CONNECT_S = 2, STAMP_LEN = sizeof "2006.01.02.15.04.05.000000000" - 1 };
+enum { CONNECT_S = 2, LOOKS_MAX = 100, STAMP_LEN = sizeof "2006.01.02.15.04.05.000000000" - 1 };
 
 /* ---- files ---- */
 
@@ -46,7 +47,7 @@ static int open_in(int folder_fd, const char *path, uint64_t *size) {
 }
 
 static enum err open_file(struct sink *k, const char *path) {
-    struct sink made = {.kind = LOGD_STREAM, .is_file = true, .fd = -1};
+    struct sink made = {.kind = LOGD_STREAM, .is_file = true, .fd = -1, .pending_fd = -1};
     made.folder_fd = open_folder(path);
     if (made.folder_fd >= 0)
         made.fd = open_in(made.folder_fd, path, &made.size);
@@ -129,7 +130,13 @@ enum err sink_reopen(struct sink *k, bool rename, char *backup, size_t cap, int6
 
 /* ---- syslog ---- */
 
-static int connect_unix(const char *path) {
+static void keep_address(struct sink *k, const void *address, socklen_t len, int type) {
+    memcpy(&k->address, address, len);
+    k->address_len = len;
+    k->type = type;
+}
+
+static int connect_unix(struct sink *k, const char *path) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     static const int types[] = {SOCK_DGRAM, SOCK_STREAM};
     if (strlen(path) >= sizeof address.sun_path) {
@@ -139,8 +146,10 @@ static int connect_unix(const char *path) {
     strcpy(address.sun_path, path);
     for (size_t i = 0; i < 2; i++) {
         int fd = socket(AF_UNIX, types[i] | SOCK_CLOEXEC, 0);
-        if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
+        if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0) {
+            keep_address(k, &address, sizeof address, types[i]);
             return fd;
+        }
         int kept = errno;
         if (fd >= 0)
             close(fd);
@@ -151,7 +160,13 @@ static int connect_unix(const char *path) {
     return -1;
 }
 
-static int connect_inet(const char *where, int type, const char **why) {
+static void be_patient(int fd) {
+    struct timeval patience = {.tv_sec = CONNECT_S};
+    if (fd >= 0)
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+}
+
+static int connect_inet(struct sink *k, const char *where, int type, const char **why) {
     char host[OPTION_TEXT_MAX + 1];
     snprintf(host, sizeof host, "%s", where);
     char *colon = strrchr(host, ':'), *name = host;
@@ -170,38 +185,38 @@ static int connect_inet(const char *where, int type, const char **why) {
         *why = gai_strerror(failed);
         return -1;
     }
-    struct timeval patience = {.tv_sec = CONNECT_S};
     int fd = socket(found->ai_family, type | SOCK_CLOEXEC, 0);
-    if (fd >= 0)
-        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    be_patient(fd);
     if (fd >= 0 && connect(fd, found->ai_addr, found->ai_addrlen) != 0) {
         *why = strerror(errno);
         close(fd);
         fd = -1;
     }
+    keep_address(k, found->ai_addr, found->ai_addrlen, type);
     freeaddrinfo(found);
     return fd;
 }
 
-static int connect_local(void) {
+static int connect_local(struct sink *k) {
     static const char *const paths[] = {"/dev/log", "/var/run/syslog", "/var/run/log"};
     int fd = -1;
     for (size_t i = 0; i < 3 && fd < 0; i++)
-        fd = connect_unix(paths[i]);
+        fd = connect_unix(k, paths[i]);
     return fd;
 }
 
 static enum err open_syslog(struct sink *k, const char *url, char *why, size_t cap) {
     const char *said = NULL;
-    struct sink made = {.kind = *url ? LOGD_SYSLOG_REMOTE : LOGD_SYSLOG_LOCAL, .fd = -1, .folder_fd = -1};
+    struct sink made = {
+        .kind = *url ? LOGD_SYSLOG_REMOTE : LOGD_SYSLOG_LOCAL, .fd = -1, .folder_fd = -1, .pending_fd = -1};
     if (!*url)
-        made.fd = connect_local();
+        made.fd = connect_local(&made);
     else if (strncmp(url, "udp://", 6) == 0)
-        made.fd = connect_inet(url + 6, SOCK_DGRAM, &said);
+        made.fd = connect_inet(&made, url + 6, SOCK_DGRAM, &said);
     else if (strncmp(url, "tcp://", 6) == 0)
-        made.fd = connect_inet(url + 6, SOCK_STREAM, &said);
+        made.fd = connect_inet(&made, url + 6, SOCK_STREAM, &said);
     else if (strncmp(url, "unix://", 7) == 0)
-        made.fd = connect_unix(url + 7);
+        made.fd = connect_unix(&made, url + 7);
     else
         said = "invalid network type";
     if (made.fd < 0) {
@@ -209,6 +224,40 @@ static enum err open_syslog(struct sink *k, const char *url, char *why, size_t c
         return ERR_SYSTEM;
     }
     *k = made;
+    return ERR_OK;
+}
+
+static enum err begin_again(struct sink *k) {
+    int fd = socket(k->address.ss_family, k->type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int failed = fd < 0 || connect(fd, (struct sockaddr *)&k->address, k->address_len) != 0 ? errno : 0;
+    if (failed && failed != EINPROGRESS) {
+        if (fd >= 0)
+            close(fd);
+        return ERR_SYSTEM;
+    }
+    k->pending_fd = fd;
+    k->looks = 0;
+    return ERR_OK;
+}
+
+enum err sink_retry(struct sink *k) {
+    if (k->pending_fd < 0 && begin_again(k) != ERR_OK)
+        return ERR_SYSTEM;
+    struct pollfd made = {k->pending_fd, POLLOUT, 0};
+    int fault = 0;
+    if (poll(&made, 1, 0) == 0 && ++k->looks < LOOKS_MAX)
+        return ERR_AGAIN;
+    if (!made.revents || getsockopt(k->pending_fd, SOL_SOCKET, SO_ERROR, &fault, &(socklen_t){sizeof fault}) != 0 ||
+        fault) {
+        close(k->pending_fd);
+        k->pending_fd = -1;
+        return ERR_SYSTEM;
+    }
+    fcntl(k->pending_fd, F_SETFL, fcntl(k->pending_fd, F_GETFL) & ~O_NONBLOCK);
+    be_patient(k->pending_fd);
+    close(k->fd);
+    k->fd = k->pending_fd;
+    k->pending_fd = -1;
     return ERR_OK;
 }
 
@@ -223,7 +272,7 @@ enum err sink_open(struct sink *k, const struct options *o, int stderr_fd, char 
     }
     if (o->remote_syslog[0] || o->syslog)
         return open_syslog(k, o->remote_syslog, why, cap);
-    *k = (struct sink){.kind = LOGD_STREAM, .fd = stderr_fd, .folder_fd = -1};
+    *k = (struct sink){.kind = LOGD_STREAM, .fd = stderr_fd, .folder_fd = -1, .pending_fd = -1};
     return ERR_OK;
 }
 
@@ -232,5 +281,7 @@ void sink_close(struct sink *k, int stderr_fd) {
         close(k->folder_fd);
     if (k->fd >= 0 && k->fd != stderr_fd)
         close(k->fd);
-    k->fd = k->folder_fd = -1;
+    if (k->pending_fd >= 0)
+        close(k->pending_fd);
+    k->fd = k->folder_fd = k->pending_fd = -1;
 }

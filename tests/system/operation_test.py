@@ -1,15 +1,19 @@
 """What an administrator touches: flags, the configuration file, logs, signals."""
 
 import glob
+import json
 import os
 import signal
 import socket
 import stat
 import subprocess
 import tempfile
+import time
+import types
 import unittest
 
-from harness import DEADLINE, EXECUTABLE, Client, Server, bulkhead_only, wait_until
+from family import kill, wait_family
+from harness import DEADLINE, EXECUTABLE, SLOWNESS, Client, Server, bulkhead_only, is_sanitized, wait_until
 
 TRACED = b'CONNECT {"verbose":false,"pass": "s3cret", "auth_token":"t0ken","name":"n"}\r\nPUB a.b 8\r\nhel"lo!!\r\n'
 
@@ -45,6 +49,18 @@ class CommandLineTest(unittest.TestCase):
             result = run(*words)
             self.assertEqual(result.returncode, 1)
             self.assertIn(f'bulkhead: {self.path}:1:0: unknown field "foo"', result.stderr)
+
+    def test_several_faults_and_bytes_that_are_no_text(self):
+        self.write("port: x\nfoo: 1\n")
+        said = (f"{self.path}:1:0: interface conversion: interface {{}} is string, not int64\n"
+                f'{self.path}:2:1: unknown field "foo"\n')
+        for words in (("-t", "-c", self.path), ("-c", self.path)):
+            result = run(*words)
+            self.assertEqual((result.returncode, result.stderr), (1, f"bulkhead: {said}\n"))
+        self.write("a: [1,\n")
+        result = run("-t", "-c", self.path)
+        self.assertEqual((result.returncode, result.stderr), (1, "bulkhead: Parse error on line 2: 'Expected an array value terminator "
+                                                              "\",\" or an array terminator \"]\", but got '\\x00' instead.'\n"))
 
     def test_test_without_file(self):
         result = run("-t")
@@ -208,28 +224,138 @@ class LogFileTest(unittest.TestCase):
             self.assertFalse(os.path.exists(target))
 
 
+REMOTE = r"<%d>\d{4}-\d\d-\d\dT[\d:]+(Z|[+-]\d\d:\d\d) \S+ bulkhead\[%d\]: %s\n"
+LOCAL = r"<%d>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d bulkhead\[%d\]: %s\n"
+
+
 @bulkhead_only("a syslog of the test's own")
 class SyslogTest(unittest.TestCase):
-    def test_udp(self):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as syslog:
-            syslog.bind(("127.0.0.1", 0))
-            self.check(syslog, "udp", syslog.recv)
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        os.chmod(folder.name, 0o755)
+        self.folder = folder.name
 
-    def test_tcp(self):
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            listener.listen()
-            self.check(listener, "tcp", lambda size: listener.accept()[0].recv(size))
-
-    def check(self, syslog, scheme, receive):
-        syslog.settimeout(DEADLINE)
-        url = f"{scheme}://127.0.0.1:{syslog.getsockname()[1]}"
-        process = subprocess.Popen([EXECUTABLE, "-a", "127.0.0.1", "-p", "-1", "-r", url], stdin=subprocess.DEVNULL,
+    def start(self, *words, before=()):
+        process = subprocess.Popen([*before, EXECUTABLE, "-a", "127.0.0.1", "-p", "-1", *words], stdin=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL)
         self.addCleanup(process.wait)
         self.addCleanup(process.terminate)
-        self.assertRegex(receive(4096).decode(), rf"^<29>\d{{4}}-\d\d-\d\dT[\d:]+(Z|[+-]\d\d:\d\d) \S+ "
-                                                 rf"bulkhead\[{process.pid}\]: Starting bulkhead\n")
+        return process
+
+    def listen(self, family, kind, address):
+        syslog = socket.socket(family, kind)
+        self.addCleanup(syslog.close)
+        syslog.settimeout(DEADLINE)
+        syslog.bind(address)
+        if kind == socket.SOCK_STREAM:
+            syslog.listen()
+        return syslog
+
+    def accept(self, listener):
+        connection = listener.accept()[0]
+        self.addCleanup(connection.close)
+        connection.settimeout(DEADLINE)
+        return connection
+
+    def read_until(self, syslog, text, stream=False):
+        """The line that holds text: of a datagram socket one packet each."""
+        lines = b""
+        while True:
+            received = syslog.recv(8192)
+            self.assertNotEqual(received, b"", f"the end before {text!r}")
+            if not stream:
+                self.assertTrue(received.endswith(b"\n") and received.count(b"\n") == 1, received)
+            lines += received
+            for line in lines.decode().splitlines(keepends=True):
+                if text in line and line.endswith("\n"):
+                    return line
+
+    def test_udp(self):
+        syslog = self.listen(socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0))
+        process = self.start("-r", f"udp://127.0.0.1:{syslog.getsockname()[1]}")
+        self.assertRegex(self.read_until(syslog, "Starting"), "^" + REMOTE % (29, process.pid, "Starting bulkhead") + "$")
+
+    def test_tcp_that_comes_back(self):
+        """Lines go on where a syslog is that was away."""
+        listener = self.listen(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0))
+        process = self.start("-r", f"tcp://127.0.0.1:{listener.getsockname()[1]}")
+        connection = self.accept(listener)
+        self.assertRegex(self.read_until(connection, "ready", True), "^" + REMOTE % (29, process.pid, "Server is ready") + "$")
+        connection.close()
+        listener.settimeout(0.05)
+        connection = wait_until(lambda: self.poke_and_accept(process, listener), "another connection")
+        connection.settimeout(DEADLINE)
+        process.send_signal(signal.SIGUSR1)
+        self.read_until(connection, "File log re-open ignored, not a file logger", True)
+
+    @unittest.skipUnless(os.geteuid() == 0, "which router is at work only root sees")
+    def test_a_syslog_that_does_not_answer_delays_nobody(self):
+        """The server tries to come back to one that takes no connection: a router that dies meanwhile is replaced at once."""
+        listener = self.listen(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        process = self.start("-r", f"tcp://127.0.0.1:{address[1]}", "--ports_file_dir", self.folder)
+        connection = self.accept(listener)
+        ports = wait_until(lambda: glob.glob(f"{self.folder}/*.ports") and read(glob.glob(f"{self.folder}/*.ports")[0]), "the port")
+        server = types.SimpleNamespace(port=int(json.loads(ports)["nats"][0].rpartition(":")[2]))
+        client = Client(server, verbose=False)
+        self.addCleanup(client.close)
+        client.send(b"SUB on 1\r\n")
+        client.fence()
+        for _ in range(3):  # its queue is full: the kernel lets further ones wait
+            waiting = socket.socket()
+            self.addCleanup(waiting.close)
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+        connection.close()
+
+        def is_trying():
+            process.send_signal(signal.SIGUSR1)
+            fields = [line.split() for line in read("/proc/net/tcp").splitlines()[1:]]
+            return any(f[2] == f"0100007F:{address[1]:04X}" and f[3] == "02" and f[9] not in own for f in fields)
+        own = {line.split()[9] for line in read("/proc/net/tcp").splitlines()[1:] if line.split()[3] == "02"}
+        wait_until(is_trying, "a connection that gets no answer")
+        for _ in range(3):
+            for pid in read(f"/proc/{process.pid}/task/{process.pid}/children").split():
+                if "memfd:ingress" in read(f"/proc/{pid}/maps") and "router" in read(f"/proc/{pid}/cmdline"):
+                    os.kill(int(pid), signal.SIGKILL)
+            begun = time.monotonic()
+            client.send(b"PUB on 2\r\nhi\r\n")
+            client.receive_message()
+            self.assertLess(time.monotonic() - begun, 0.5 * SLOWNESS)
+
+    def poke_and_accept(self, process, listener):
+        """Only a line that is lost tells that nobody reads."""
+        process.send_signal(signal.SIGUSR1)
+        try:
+            return self.accept(listener)
+        except TimeoutError:
+            return None
+
+    def test_unix(self):
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+            with self.subTest(kind):
+                path = os.path.join(self.folder, f"log{kind}")
+                syslog = self.listen(socket.AF_UNIX, kind, path)
+                process = self.start("-r", f"unix://{path}")
+                stream = kind == socket.SOCK_STREAM
+                source = self.accept(syslog) if stream else syslog
+                line = self.read_until(source, "Starting", stream)
+                self.assertRegex(line, "^" + REMOTE % (29, process.pid, "Starting bulkhead") + "$")
+
+    @unittest.skipUnless(os.geteuid() == 0 and subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL).returncode == 0,
+                         "mounts are not granted")
+    def test_local(self):
+        """The syslog of the machine, which for this server is the test's own."""
+        syslog = self.listen(socket.AF_UNIX, socket.SOCK_DGRAM, os.path.join(self.folder, "syslog"))
+        if os.path.exists("/dev/log") and not os.path.realpath("/dev/log").startswith("/run/"):
+            self.skipTest("/dev/log is not in /run")
+        process = self.start("-s", "-D", before=("unshare", "-m", "sh", "-c", f'mount --bind {self.folder} /run && exec "$0" "$@"'))
+        self.assertRegex(self.read_until(syslog, "Starting"), "^" + LOCAL % (29, process.pid, "Starting bulkhead") + "$")
+        self.read_until(syslog, "Server is ready")
+        process.send_signal(signal.SIGUSR1)
+        self.assertRegex(self.read_until(syslog, "Trapped"), "^" + LOCAL % (31, process.pid, 'Trapped "user defined signal 1" signal') + "$")
 
     def test_errors(self):
         for url in ("tcp://127.0.0.1:1", "http://127.0.0.1:1"):
@@ -238,8 +364,77 @@ class SyslogTest(unittest.TestCase):
             self.assertIn('error connecting to syslog: "', result.stderr)
 
 
+@bulkhead_only("log lines of its processes")
+class LastWordsTest(unittest.TestCase):
+    """A process that dies leaves what it has said in the log, also while nobody reads it."""
+
+    @unittest.skipIf(is_sanitized(), "a sanitizer catches the signal")
+    def test_last_words(self):
+        server = Server(flags=("-DV",), frontends=1)
+        self.addCleanup(server.stop)
+        for number, name in ((signal.SIGSEGV, "Segmentation fault"), (signal.SIGABRT, "Aborted"), (signal.SIGKILL, "Killed")):
+            with self.subTest(name):
+                wait_family(server, frontend=1)
+                frontend, logd = server.child_pids()["frontend"][0], server.child_pids()["logd"][0]
+                with Client(server, verbose=False) as client:
+                    client.fence()
+                    kill(server, logd, signal.SIGSTOP)
+                    for word in range(50):
+                        client.send(b"PUB last.words.%d.%d 0\r\n\r\n" % (number, word))
+                    client.fence()
+                    kill(server, frontend, number)
+                    client.expect_eof()
+                kill(server, logd, signal.SIGCONT)
+                server.wait_log(f"frontend 0 (pid {frontend}) was killed by signal {number:d} ({name}): its clients reconnect")
+                for word in range(50):
+                    server.wait_log(f"<<- [PUB last.words.{number:d}.{word} 0]")
+
+
 @bulkhead_only("it signals nothing but Bulkhead")
 class SignalTest(unittest.TestCase):
+    @unittest.skipUnless(os.geteuid() == 0 and subprocess.run(["unshare", "-p", "-f", "--mount-proc", "true"], stderr=subprocess.DEVNULL)
+                         .returncode == 0, "process namespaces are not granted")
+    def test_signals_by_name(self):
+        """Without a pid the one server is found; in a namespace of processes, where only the test's own are."""
+        holder = subprocess.Popen(["unshare", "-p", "-f", "--mount-proc", "--kill-child", "sleep", "1000"])
+        self.addCleanup(holder.wait)
+        self.addCleanup(holder.kill)
+
+        def find_first():
+            pids = read(f"/proc/{holder.pid}/task/{holder.pid}/children").split()
+            return pids and read(f"/proc/{pids[0]}/cmdline").startswith("sleep") and pids[0]
+        first = wait_until(find_first, "a first process")
+        inside = ("nsenter", "-t", first, "-p", "-m", "--")
+        seen = subprocess.run([*inside, "sh", "-c", "echo /proc/[0-9]*"], capture_output=True, text=True, check=True).stdout.split()
+        self.assertLess(len(seen), 4, "this is not the namespace of the test")
+
+        def send(command):
+            result = subprocess.run([*inside, EXECUTABLE, "--signal", command], capture_output=True, text=True, timeout=DEADLINE)
+            return result.returncode, result.stdout, result.stderr
+
+        self.assertEqual(send("reload"), (1, "", "bulkhead: no bulkhead processes running\n"))
+        with tempfile.TemporaryDirectory() as folder:
+            servers = []
+            for name in ("one", "two"):
+                log = open(os.path.join(folder, name), "wb")
+                self.addCleanup(log.close)
+                servers.append(subprocess.Popen([*inside, EXECUTABLE, "-a", "127.0.0.1", "-p", "-1", "-D"], stderr=log))
+                self.addCleanup(servers[-1].wait)
+                wait_until(lambda: "Server is ready" in read(os.path.join(folder, name)), "a server")
+                if name == "one":
+                    self.assertEqual(send("reopen"), (0, "", ""))
+                    wait_until(lambda: 'Trapped "user defined signal 1"' in read(os.path.join(folder, name)), "the signal")
+            status, said, error = send("reopen")
+            self.assertEqual((status, said), (1, ""))
+            self.assertRegex(error, r"^bulkhead: multiple bulkhead processes running:\n\d+\n\d+\n$")
+            self.assertNotIn("Trapped", read(os.path.join(folder, "two")))
+            pid = error.split()[-1]
+            self.assertEqual(send(f"quit={pid}"), (0, "", ""))
+            wait_until(lambda: any(server.poll() == 0 for server in servers), "the end of one")
+            self.assertEqual(send("stop"), (0, "", ""))
+            statuses = [server.wait(DEADLINE) for server in servers]
+            self.assertEqual(statuses.count(0), 1, statuses)
+
     def test_signals_by_pid_and_by_file(self):
         with Server(flags=("-D",)) as server:
             pid_file = os.path.join(server.directory, "pid")

@@ -3,10 +3,11 @@
 import os
 import signal
 import threading
+import time
 import unittest
 
-from family import counters, kill, live_router
-from harness import EOF, Client, Server, bulkhead_only, wait_until
+from family import counters, kill, live_router, take_overs_ms, wait_family
+from harness import EOF, SLOWNESS, Client, Server, bulkhead_only, wait_until
 
 DONE = "Reloaded server configuration"
 FAILED = "Failed to reload server configuration: "
@@ -128,6 +129,54 @@ class ReloadTest(unittest.TestCase):
         writer.send(b"PUB big 1001\r\n")
         writer.expect_answer(b"-ERR 'Maximum Payload Violation'\r\n" + EOF)
 
+    def catch_reader(self, server):
+        """Begins a reload whose reader stands still, and returns the reader's pid."""
+        server.write_config("include ./many.conf\nmax_payload: 2000\n")
+        for name, text in (("many.conf", "include ./one.conf\n" * 900), ("one.conf", "# a comment\n" * 4000)):
+            with open(os.path.join(server.directory, name), "w") as file:
+                file.write(text)
+
+        def catch():
+            server.signal(signal.SIGHUP)  # one that has come to its end is too early
+            pid = wait_until(lambda: server.child_pids().get("config"), "a reader")[0]
+            try:
+                return kill(server, pid, signal.SIGSTOP) and server.child_pids().get("config") == [pid] and pid
+            except ProcessLookupError:
+                return None
+        return wait_until(catch, "a reader that is still at work")
+
+    def test_the_family_goes_on_while_the_file_is_read(self):
+        server = self.serve("max_payload: 2000\n", frontends=2)
+        client = self.connect(server)
+        client.send(b"SUB on 1\r\n")
+        client.fence()
+        reader = self.catch_reader(server)
+        kill(server, live_router(server))
+        server.wait_log("took over")
+        client.send(b"PUB on 2\r\nhi\r\n")
+        self.assertEqual(client.receive_message()[2], b"hi")
+        self.assertLess(take_overs_ms(server)[0], 100 * SLOWNESS)
+        kill(server, server.child_pids()["authd"][0])
+        wait_family(server, frontend=2)
+        self.connect(server)
+        server.signal(signal.SIGHUP)  # has to wait for its turn
+        self.assertEqual(server.child_pids()["config"], [reader])
+        server.write_config("max_payload: 3000\n")
+        kill(server, reader)
+        server.wait_log(FAILED + "the configuration cannot be read: its reader ")
+        server.wait_log("Reloaded: max_payload = 3000")
+        server.wait_log(DONE)
+        wait_family(server, frontend=2)
+        server.check()
+
+    def test_the_server_ends_while_the_file_is_read(self):
+        for number, status in ((signal.SIGINT, 0), (signal.SIGUSR2, 0)):
+            server = self.serve("max_payload: 2000\n", frontends=2)
+            self.catch_reader(server)
+            server.signal(number)
+            self.assertEqual(server.wait_end(), status)
+            self.assertEqual(server.child_pids(), {})
+
     def test_flags_beat_the_file(self):
         server = self.serve("max_payload: 100\n", max_payload=50)
         self.reload(server, "max_payload: 200\n")
@@ -230,6 +279,32 @@ class LameDuckTest(unittest.TestCase):
                 client.expect_eof()
             self.assertEqual(server.wait_end(), 0)
             self.assertIn("Closing existing clients", server.log())
+
+    def test_one_at_a_time_over_all_frontends(self):
+        """About one in a second, however the clients lie on the frontends; none earlier than the grace period."""
+        with Server(config=self.CONFIG, frontends=4) as server:
+            clients = [Client(server, verbose=False, protocol=1) for _ in range(6)]
+            for client in clients:
+                self.addCleanup(client.close)
+                client.fence()
+            begun, ends = time.monotonic(), [None] * len(clients)
+
+            def wait_end(index):
+                clients[index].receive_rest()
+                ends[index] = time.monotonic() - begun
+
+            threads = [threading.Thread(target=wait_end, args=(index,)) for index in range(len(clients))]
+            for thread in threads:
+                thread.start()
+            server.signal(signal.SIGUSR2)
+            for thread in threads:
+                thread.join()
+            self.assertEqual(server.wait_end(), 0)
+            ends.sort()
+            self.assertGreaterEqual(ends[0], 0.3)
+            for index, end in enumerate(ends):  # 50 to 100 % of a second each
+                self.assertGreaterEqual(end - ends[0], 0.4 * index - 0.1 * SLOWNESS, ends)
+            self.assertLess(ends[-1] - ends[0], 5 + SLOWNESS, ends)
 
     def test_interrupt_ends_it(self):
         with Server(config="lame_duck_grace_period: \"60s\"\n") as server:

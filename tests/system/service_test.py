@@ -78,3 +78,15 @@ class InstallTest(unittest.TestCase):
                 unit = file.read()
             for line in ("Type=notify", "ExecReload=/bin/kill -s HUP $MAINPID", "ExecStart=/usr/sbin/bulkhead -c "):
                 self.assertIn(line, unit)
+
+    @unittest.skipUnless(shutil.which("systemd-analyze"), "there is no systemd here")
+    def test_units_are_understood(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("bulkhead", "bulkhead-hardened"):
+                path = os.path.join(folder, name + ".service")
+                with open(os.path.join(ROOT, "packaging", "systemd", name + ".service")) as file:
+                    unit = file.read().replace("/usr/sbin/bulkhead", EXECUTABLE)
+                with open(path, "w") as file:
+                    file.write(unit)
+                result = subprocess.run(["systemd-analyze", "verify", "--man=no", path], capture_output=True, text=True)
+                self.assertEqual((result.returncode, result.stdout, result.stderr), (0, "", ""))

@@ -35,15 +35,14 @@ OPT     ?= -O2
 LTO     := $(if $(or $(SAN),$(findstring clang,$(CC))),,-flto=auto -ffat-lto-objects)
 AR      := $(if $(LTO),gcc-ar,ar)
 CFLAGS  += -std=gnu17 -g $(OPT) $(LTO) $(WARN) $(HARDEN) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -Wno-format-truncation $(if $(findstring thread,$(SAN)),$(if $(findstring clang,$(CC)),,-Wno-tsan)) -DBULKHEAD_SANITIZED,$(FORTIFY))
-LDFLAGS += -pie -Wl,-z,relro,-z,now,-z,noexecstack $(if $(SAN),-fsanitize=$(SAN))
+LDFLAGS += -pie -Wl,--as-needed,-z,relro,-z,now,-z,noexecstack $(if $(SAN),-fsanitize=$(SAN))
 CFLAGS  += $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-# An executable is bound to the libraries that it uses, and to no other.
-LDLIBS  += -Wl,--as-needed $(shell pkg-config --libs $(PKGS) 2>/dev/null) -pthread
+LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -pthread
 
 # A folder is a library of all its sources but the mains; an executable is one main and the libraries below it.
 LOWER   := config ipc shm nats base
 DAEMONS := supervisor frontend router authd
-MAINS   := supervisor/main.c supervisor/logd_main.c frontend/main.c router/main.c authd/main.c \
+MAINS   := supervisor/main.c supervisor/logd_main.c frontend/main.c router/main.c authd/main.c authd/signer_main.c \
            config/reader_main.c config/check_main.c config/print_main.c
 PROTO   := $(wildcard ipc/*.proto)
 GEN     := $(PROTO:%.proto=$(B)/gen/%.pb-c.c)
@@ -52,7 +51,7 @@ lib_obj  = $(patsubst %.c,$(B)/obj/%.o,$(call lib_src,$(1)))
 LIBS    := $(foreach d,$(DAEMONS) $(LOWER),$(B)/lib$(d).a)
 LOWLIBS := $(foreach d,$(LOWER),$(B)/lib$(d).a)
 BINS    := $(B)/bulkhead $(B)/bulkhead-logd $(B)/bulkhead-frontend $(B)/bulkhead-router $(B)/bulkhead-authd \
-           $(B)/bulkhead-config
+           $(B)/bulkhead-signer $(B)/bulkhead-config
 # Tools of the build: what `bulkhead -t` says about a file, and the list of options for the manual.
 TOOLS   := $(B)/config-check $(B)/config-print
 
@@ -65,6 +64,7 @@ $(B)/bulkhead-logd:     $(B)/obj/supervisor/logd_main.o $(B)/libsupervisor.a $(L
 $(B)/bulkhead-frontend: $(B)/obj/frontend/main.o $(B)/libfrontend.a $(LOWLIBS)
 $(B)/bulkhead-router:   $(B)/obj/router/main.o $(B)/librouter.a $(LOWLIBS)
 $(B)/bulkhead-authd:    $(B)/obj/authd/main.o $(B)/libauthd.a $(LOWLIBS)
+$(B)/bulkhead-signer:   $(B)/obj/authd/signer_main.o $(B)/libauthd.a $(LOWLIBS)
 $(B)/bulkhead-config:   $(B)/obj/config/reader_main.o $(LOWLIBS)
 $(B)/config-check:      $(B)/obj/config/check_main.o $(LOWLIBS)
 $(B)/config-print:      $(B)/obj/config/print_main.o $(LOWLIBS)
@@ -117,6 +117,10 @@ SUPPORT_OBJ := $(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/support/*.c))
 .SECONDARY: $(GEN) $(TEST_GEN) $(TEST_OBJ) $(SUPPORT_OBJ)
 # Where a marker message kills the router: a fault of its own, without a hook in the product.
 $(B)/tests/unit/router/router_poison_test: LDFLAGS += -Wl,--wrap=sublist_match,--wrap=sublist_insert,--wrap=binding_open
+# It starts the executable.
+$(B)/tests/unit/authd/authd_test: | $(B)/bulkhead-authd
+# Where authd dies at every store.
+$(B)/tests/unit/authd/identity_test: LDFLAGS += -Wl,--wrap=book_append,--wrap=ledger_new_principal,--wrap=ledger_put
 $(B)/tests/unit/%: tests/unit/%.c $(LIBS) $(TEST_OBJ) $(SUPPORT_OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -fno-lto -o $@ $< $(TEST_OBJ) $(if $(findstring tests/unit/router/,$<),$(SUPPORT_OBJ)) -Wl,--start-group $(LIBS) -Wl,--end-group $(CHECK_LIBS) $(LDLIBS)

@@ -7,6 +7,7 @@
 #ifndef AUTHD_AUTHD_H
 #define AUTHD_AUTHD_H
 
+#include "authd/hashing.h"
 #include "authd/held.h"
 #include "authd/identity.h"
 #include "authd/logins.h"
@@ -44,6 +45,7 @@ struct authd {
     bool ready_told, applied_owed;
     struct logins logins;
     struct penalties penalties;
+    struct hashing hashing;
     struct held held; /* answers that wait for their time */
     Bulkhead__Policy policy;
     struct edge edge[LINKS_MAX];
@@ -87,6 +89,9 @@ void router_tell(struct authd *a);
 /* Takes fd, if ERR_OK. */
 enum err edge_open(struct authd *a, const Bulkhead__Peer *peer, int fd);
 void edge_on_event(struct authd *a, uint32_t link, uint32_t events);
+
+/* Starts the workers that make hashes, each locked in. */
+enum err edges_start(struct authd *a);
 
 /* Polls all edges as is right now. */
 void edges_poll(struct authd *a);

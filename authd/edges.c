@@ -11,8 +11,31 @@
 #include "authd/verdict.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/sandbox.h"
 
 enum { LOGIN_BYTES_MAX = CHANNEL_FRAME_MAX - 4 };
+
+struct login {
+    uint32_t conn, generation;
+    struct answer answer; /* so far: for whom */
+};
+
+/* A login that waits for a hash, with a copy of what it sent. */
+struct waiting {
+    struct hash_job job; /* first */
+    struct login login;
+    uint32_t table;          /* of users, that was in force */
+    const struct user *user; /* of that table */
+    const char *why;
+    struct credentials c;
+    size_t bytes; /* of all of this */
+    char text[];
+};
+
+static void waiting_free(struct waiting *w) {
+    explicit_bzero(w, w->bytes);
+    free(w);
+}
 
 static void edge_poll(struct authd *a, uint32_t link) {
     struct edge *edge = &a->edge[link];
@@ -34,6 +57,10 @@ static void edge_close(struct authd *a, uint32_t link) {
     authd_poll(a, edge->channel.fd, 0, &edge->polled, 0);
     channel_close(&edge->channel);
     edge->session++;
+    for (struct hash_job *job = hashing_drop(&a->hashing, link), *next; job; job = next) {
+        next = job->next;
+        waiting_free((struct waiting *)(void *)job);
+    }
 }
 
 static struct edge *edge_of(struct channel *c) {
@@ -80,11 +107,6 @@ static enum err refuse(struct authd *a, struct answer *answer, int reason, const
 
 /* ---- logins ---- */
 
-struct login {
-    uint32_t conn, generation;
-    struct answer answer; /* so far: for whom */
-};
-
 static enum err bind_user(struct authd *a, struct login *l, const struct user *user, uint32_t delay_ms) {
     if (a->users->accounts[user->account].closed)
         return refuse(a, &l->answer, BULKHEAD__REFUSAL_REASON__REFUSAL_ACCOUNT, "The account takes no connection",
@@ -106,12 +128,88 @@ static enum err settle(struct authd *a, struct login *l, const struct user *user
     return refuse(a, &l->answer, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION, why, delay_ms);
 }
 
+/* A copy of the credentials behind the rest. */
+static struct waiting *waiting_make(const struct authd *a, const struct login *l, const struct credentials *c) {
+    const struct view from[] = {c->user, c->pass, c->token, c->nkey, c->sig, c->nonce, c->certificate};
+    size_t bytes = sizeof(struct waiting);
+    for (size_t i = 0; i < sizeof from / sizeof *from; i++)
+        bytes += from[i].len;
+    struct waiting *w = calloc(1, bytes);
+    if (!w)
+        return NULL;
+    *w = (struct waiting){.login = *l, .table = a->table, .c = *c, .bytes = bytes};
+    struct view *const to[] = {&w->c.user, &w->c.pass,  &w->c.token,      &w->c.nkey,
+                               &w->c.sig,  &w->c.nonce, &w->c.certificate};
+    char *at = w->text;
+    for (size_t i = 0; i < sizeof from / sizeof *from; at += from[i++].len) {
+        *to[i] = view_of(at, from[i].len);
+        if (from[i].len)
+            memcpy(at, from[i].at, from[i].len);
+    }
+    w->job.item.link = l->answer.link;
+    w->job.item.source = l->answer.source;
+    w->job.item.bytes = (uint32_t)bytes;
+    return w;
+}
+
+static enum err refuse_busy(struct authd *a, struct login *l) {
+    return refuse(a, &l->answer, BULKHEAD__REFUSAL_REASON__REFUSAL_BUSY, "Too many logins wait for a hash", 0);
+}
+
+/* The verdict's password is one of the copied credentials. Takes w. */
+static enum err hash(struct authd *a, struct waiting *w, const struct verdict *v) {
+    w->table = a->table;
+    w->user = v->user;
+    w->why = v->why;
+    w->job.password = v->password;
+    memcpy(w->job.hash, v->hash, sizeof w->job.hash);
+    if (hashing_submit(&a->hashing, &w->job) == ERR_OK)
+        return ERR_OK;
+    enum err e = refuse_busy(a, &w->login);
+    waiting_free(w);
+    return e;
+}
+
 static enum err decide(struct authd *a, struct login *l, const struct credentials *c) {
     struct verdict v;
     verdict_make(&v, a->users, c);
-    if (v.kind == VERDICT_HASH && !bcrypt_matches(view_of(v.hash, sizeof v.hash), v.password))
-        v.user = NULL;
-    return settle(a, l, v.user, v.why);
+    if (v.kind != VERDICT_HASH)
+        return settle(a, l, v.user, v.why);
+    struct waiting *w = waiting_make(a, l, c);
+    if (!w)
+        return refuse_busy(a, l);
+    v.password = v.password.at == c->token.at ? w->c.token : w->c.pass;
+    return hash(a, w, &v);
+}
+
+/* A hash is there. Under another table than the one it was asked for the login is decided anew. */
+static enum err on_hash(struct authd *a, struct waiting *w) {
+    enum err e = w->table != a->table ? decide(a, &w->login, &w->c)
+                                      : settle(a, &w->login, w->job.matches ? w->user : NULL, w->why);
+    waiting_free(w);
+    return e;
+}
+
+static void on_hashes(struct authd *a) {
+    for (struct hash_job *job = hashing_collect(&a->hashing), *next; job; job = next) {
+        struct waiting *w = (struct waiting *)(void *)job;
+        uint32_t link = w->login.answer.link;
+        next = job->next;
+        if (a->edge[link].session != w->login.answer.session)
+            waiting_free(w);
+        else if (on_hash(a, w) != ERR_OK)
+            edge_close(a, link);
+        else
+            edge_poll(a, link);
+    }
+}
+
+static enum err lock_in(void) {
+    return sandbox_enter(NULL, 0);
+}
+
+enum err edges_start(struct authd *a) {
+    return hashing_open(&a->hashing, lock_in);
 }
 
 #define FIELD(m, name) ((m)->has_##name ? view_of((m)->name.data, (m)->name.len) : view_of("", 0))
@@ -262,6 +360,7 @@ static void give_held(struct authd *a) {
 int edges_turn(struct authd *a) {
     if (!authd_is_open(a))
         return -1;
+    on_hashes(a);
     uint64_t now_ms = clock_mono_ms(), due_ms;
     while ((due_ms = held_due(&a->held)) <= now_ms)
         give_held(a);

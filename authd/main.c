@@ -136,11 +136,16 @@ static enum err on_commit(struct channel *c, void *owner, const void *message, c
 /* The last thing that needs more than the filter allows. */
 static enum err on_book(struct channel *c, void *owner, const void *message, const int *fds) {
     (void)message;
-    enum err e = part_start(owner, fds[0], fds[1]);
+    struct authd *a = owner;
+    uint32_t polled = 0;
+    enum err e = part_start(a, fds[0], fds[1]);
     close(fds[0]);
     close(fds[1]);
+    if (e == ERR_OK)
+        e = edges_start(a);
     if (e != ERR_OK)
         return e;
+    authd_poll(a, a->hashing.bell[0], EVENT_HASHES, &polled, EPOLLIN | EPOLLET);
     c->state = STATE_SERVING;
     return sandbox_enter(allowed_calls, sizeof allowed_calls / sizeof *allowed_calls);
 }
@@ -180,7 +185,7 @@ static void on_event(struct authd *a, uint64_t what, uint32_t events) {
         edge_on_event(a, (uint32_t)(what - EVENT_EDGE), events);
     } else if (what == EVENT_ROUTER) {
         router_on_event(a);
-    } else {
+    } else if (what == EVENT_CONTROL) { /* a hash wakes the loop, that is all */
         enum err e = channel_receive(&a->control, PACKETS_PER_TURN);
         if (e == ERR_END)
             exit(0); /* the supervisor has gone, and the family with it */

@@ -217,8 +217,7 @@ static enum err read_users(struct users *u, const struct value *block, uint32_t 
 
 /* ---- accounts ---- */
 
-static enum err read_account(struct users *u, struct view name, const struct value *block, uint32_t fallback,
-                             struct text *why) {
+static enum err read_account(struct users *u, struct view name, const struct value *block, struct text *why) {
     const struct value *limits = member(block, "limits", VALUE_MAP);
     const struct value *conns = member(limits, "max_connections", VALUE_INT);
     struct user_account *account = &u->accounts[u->account_count++];
@@ -234,7 +233,7 @@ static enum err read_account(struct users *u, struct view name, const struct val
     uint32_t own = USERS_ALL;
     const struct value *permissions = member(block, "default_permissions", VALUE_MAP);
     enum err e = read_rules(u, permissions, &own, why);
-    return e == ERR_OK ? read_users(u, block, u->account_count - 1, permissions ? own : fallback, why) : e;
+    return e == ERR_OK ? read_users(u, block, u->account_count - 1, own, why) : e;
 }
 
 /* ---- one user, a token, nobody ---- */
@@ -327,7 +326,7 @@ static enum err read_tree(struct users *u, const struct value *tree, struct text
     if (e == ERR_OK)
         e = read_users(u, authorization, USERS_GLOBAL, fallback, why);
     for (size_t i = 0; accounts && i < accounts->map->count && e == ERR_OK; i++)
-        e = read_account(u, accounts->map->at[i].key, accounts->map->at[i].value, fallback, why);
+        e = read_account(u, accounts->map->at[i].key, accounts->map->at[i].value, why);
     if (e != ERR_OK)
         return e;
     if (u->count == 0)

@@ -103,6 +103,7 @@ enum section {
     SECTION_SANDBOX,
     SECTION_RINGS,
     SECTION_PATIENCE,
+    SECTION_LOGINS,
     SECTION_AUTH_HOST,
     SECTION_FLAGS, /* what only the command line has */
     SECTION_COUNT

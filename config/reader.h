@@ -45,8 +45,7 @@ struct reader_task {
     uint8_t key[RELOAD_KEY_BYTES]; /* of the marks */
     uint32_t test;                 /* only what -t asks */
     uint32_t memory;
-    uint32_t number; /* of the reading, never used before; the private key gets it */
-    uint32_t bytes;  /* of the words */
+    uint32_t bytes; /* of the words */
 };
 
 /* Followed by the words of the command line, then the environment variables, NAME=TEXT; each ends with a NUL. */

@@ -177,17 +177,17 @@ static enum err write_memory(int fd, const char *words, uint32_t words_bytes, st
 }
 
 /* All parts but the memory. */
-static enum err write_parts(const int *fds, const struct config *c, uint32_t number, struct tls_options *tls,
+static enum err write_parts(const int *fds, const struct config *c, struct tls_options *tls, struct text *certificates,
                             struct text *why) {
-    struct text auth = {.arena = &kept}, certificates = {.arena = &kept}, keys = {.arena = &kept};
+    struct text auth = {.arena = &kept}, keys = {.arena = &kept};
     text_add_byte(&auth, '\n');
     config_print(c, PART_AUTH, &auth);
     tls_take(tls, c);
-    enum err e = tls->given ? tls_write(tls, c, number, &certificates, &keys, why) : ERR_OK;
+    enum err e = tls->given ? tls_write(tls, c, certificates, &keys, why) : ERR_OK;
     if (e == ERR_OK)
         e = write_part(fds[READER_AUTH], &auth, "all options, variables written out,", why);
     if (e == ERR_OK)
-        e = write_part(fds[READER_TLS], &certificates, "the certificates", why);
+        e = write_part(fds[READER_TLS], certificates, "the certificates", why);
     return e == ERR_OK ? write_part(fds[READER_KEYS], &keys, "the private keys", why) : e;
 }
 
@@ -219,13 +219,13 @@ static void load(struct reader_result *result, struct flags *flags, const struct
                  const char *words, uint32_t words_bytes) {
     static struct config config;
     config_open(&config, &far_source);
-    struct text message = {.arena = &config.arena}, why = {.arena = &config.arena};
+    struct text message = {.arena = &config.arena}, why = {.arena = &config.arena}, certificates = {.arena = &kept};
     if (task->test) {
         result->valid = flags_check(&config, flags->config_path, &message);
     } else if (flags_load(flags, &config, &message) == ERR_OK) {
-        result->valid = write_parts(fds, &config, task->number, &result->tls, &why) == ERR_OK &&
+        result->valid = write_parts(fds, &config, &result->tls, &certificates, &why) == ERR_OK &&
                         write_memory(fds[READER_MEMORY], words, words_bytes, &why) == ERR_OK;
-        reload_keep(&result->state, &config, task->key);
+        reload_keep(&result->state, &config, text_view(&certificates), task->key);
     }
     take_message(result, why.len ? &why : &message);
 }

@@ -3,6 +3,7 @@
 #include "config/reload.h"
 
 #include <sodium.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -33,6 +34,10 @@ static struct value *without_tls(struct arena *arena, struct value *v) {
     return copy;
 }
 
+static bool is_row(const struct option *row, enum section section, const char *name) {
+    return row->section == section && row->names && view_equal(option_name(row), view_text(name));
+}
+
 /* The value of a row in the one block that it can stand in. */
 static struct value *value_of(const struct config *c, const struct option *row) {
     const char *block = row->names ? sections[row->section].key : NULL;
@@ -40,7 +45,8 @@ static struct value *value_of(const struct config *c, const struct option *row) 
     return map && map->type == VALUE_MAP ? value_find(map, option_name(row)) : NULL;
 }
 
-void reload_keep(struct reload_state *state, const struct config *c, const uint8_t key[static RELOAD_KEY_BYTES]) {
+void reload_keep(struct reload_state *state, const struct config *c, struct view certificates,
+                 const uint8_t key[static RELOAD_KEY_BYTES]) {
     check(option_count <= RELOAD_MARKS);
     memset(state, 0, sizeof *state);
     state->options = c->options;
@@ -53,6 +59,8 @@ void reload_keep(struct reload_state *state, const struct config *c, const uint8
         struct text t = {.arena = &scratch};
         bool whole = !is_frozen(row->section) || view_equal(option_name(row), VIEW("tls"));
         value_print(&t, whole ? v : without_tls(&scratch, v), false);
+        if (is_row(row, SECTION_TOP, "tls"))
+            text_add(&t, certificates);
         crypto_generichash(state->marks.at[i], RELOAD_MARK_BYTES, (const unsigned char *)t.at, t.len, key,
                            RELOAD_KEY_BYTES);
         arena_free(&scratch);
@@ -75,10 +83,6 @@ static bool has_changed(const struct comparing *d, size_t i) {
     const char *a = option_place_const(row, &d->old->options), *b = option_place_const(row, &d->new->options);
     bool text = row->size > sizeof(int64_t);
     return text ? strcmp(a, b) != 0 : memcmp(a, b, row->size) != 0;
-}
-
-static bool is_row(const struct option *row, enum section section, const char *name) {
-    return row->section == section && row->names && view_equal(option_name(row), view_text(name));
 }
 
 /* struct options has what the administrator switches off. */
@@ -118,6 +122,13 @@ static void refuse(struct comparing *d, const struct option *row, const char *fi
         show(d->why, row, &d->new->options);
     else
         text_add(d->why, VIEW("{...}"));
+}
+
+/* As Go prints a float. */
+static const char *seconds_text(struct arena *arena, int64_t ns) {
+    char digits[40];
+    snprintf(digits, sizeof digits, "%g", (double)ns / 1e9);
+    return arena_copy(arena, view_text(digits)).at;
 }
 
 /* Adds a line unless the one before says the same. */
@@ -234,5 +245,10 @@ enum err reload_compare(const struct reload_state *old, const struct reload_stat
     if (strcmp(old->options.http_host, new->options.http_host) != 0 && !why->len)
         text_add_format(why, "config reload not supported for HTTPHost: old=%s, new=%s", old->options.http_host,
                         new->options.http_host);
+    if (old->options.tls_timeout_ns != new->options.tls_timeout_ns) {
+        struct text line = {.arena = arena};
+        text_add_format(&line, "Reloaded: tls timeout = %s", seconds_text(arena, new->options.tls_timeout_ns));
+        accept(&d, option_find(SECTION_TOP, VIEW("tls")), &line);
+    }
     return why->len ? ERR_STATE : ERR_OK;
 }

@@ -31,8 +31,10 @@ struct reload_changes {
     size_t count, cap;
 };
 
-/* Takes the state of a configuration that has been read, with flags and defaults. */
-void reload_keep(struct reload_state *state, const struct config *c, const uint8_t key[static RELOAD_KEY_BYTES]);
+/* Takes the state of a configuration that has been read, with flags and defaults. certificates: the content of what tls
+ * names, so that other certificates under the same names are a change. */
+void reload_keep(struct reload_state *state, const struct config *c, struct view certificates,
+                 const uint8_t key[static RELOAD_KEY_BYTES]);
 
 /* Lists the changes, in the order of the table, in memory of the arena. ERR_STATE: one of them needs a restart; the
  * message of nats-server is appended to why, and nothing may be applied. Both states must have been made under one key.

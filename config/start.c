@@ -92,13 +92,13 @@ static void check_leafnodes(struct checker *c) {
 
 /* ---- users and accounts ---- */
 
-static bool holds_user(const struct value *users, struct view name) {
+/* Whether there is any user with a name, nkeys left out, and one with this name. */
+static void look_for_user(const struct value *users, struct view name, bool *any, bool *found) {
     for (size_t i = 0; users && i < users->array->count; i++) {
         const struct value *user = value_find(users->array->at[i], VIEW("user"));
-        if (user && view_equal(user->text, name))
-            return true;
+        *any = *any || text_given(user);
+        *found = *found || (text_given(user) && view_equal(user->text, name));
     }
-    return false;
 }
 
 static void check_no_auth_user(struct checker *c) {
@@ -111,12 +111,10 @@ static void check_no_auth_user(struct checker *c) {
         problem_at(c, NULL, "no_auth_user not compatible with Trusted Operator");
         return;
     }
-    bool any = own && own->array->count, found = holds_user(own, name);
-    for (size_t i = 0; accounts && i < accounts->map->count; i++) {
-        const struct value *users = value_find(accounts->map->at[i].value, VIEW("users"));
-        any = any || (users && users->array->count);
-        found = found || holds_user(users, name);
-    }
+    bool any = false, found = false;
+    look_for_user(own, name, &any, &found);
+    for (size_t i = 0; accounts && i < accounts->map->count; i++)
+        look_for_user(value_find(accounts->map->at[i].value, VIEW("users")), name, &any, &found);
     if (!any)
         problem_at(c, NULL, "no_auth_user: %q present, but users are not defined", name);
     else if (!found)

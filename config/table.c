@@ -43,6 +43,7 @@ const struct section_info sections[SECTION_COUNT] = {
     [SECTION_SANDBOX]              = {"sandbox", "sandbox", "unknown field %q"},
     [SECTION_RINGS]                = {"rings", "rings", "unknown field %q"},
     [SECTION_PATIENCE]             = {"patience", "patience", "unknown field %q"},
+    [SECTION_LOGINS]               = {"logins", "logins", "unknown field %q"},
     [SECTION_AUTH_HOST]            = {"auth_host", "auth_host", "unknown field %q"},
     [SECTION_FLAGS]                = {"command line", NULL, NULL},
 };
@@ -227,6 +228,7 @@ const struct option option_table[] = {
      DOC("The walls around each process: true, or a block that names what to do without.")},
     {"rings", IN(TOP), BLOCK(RINGS), GO("Rings"), DOC("Sizes of the rings between processes.")},
     {"patience", IN(TOP), BLOCK(PATIENCE), GO("Patience"), DOC("How long processes wait for one another.")},
+    {"logins", IN(TOP), BLOCK(LOGINS), LIVE, DOC("What failed logins cost their source.")},
     {"auth_host", IN(TOP), BLOCK(AUTH_HOST), NOT_YET, GO("AuthHost"), DOC("Another host that decides about logins.")},
 
     {"logd", IN(PROCESSES), BLOCK(PROCESS), DOC("Writes the logs.")},
@@ -270,6 +272,14 @@ const struct option option_table[] = {
      DEFAULT("500ms"), BOUNDS(1000000, INT64_C(600000000000)), UNIT("duration"),
      DOC("How long the replay to a new router may take.")},
 
+    {"penalty_after", IN(LOGINS), IS(INT), DEFAULT("5"), UNIT("failures"),
+     DOC("So many failed logins from one address (of IPv6: from one network of 64 bits) within a minute, and every further "
+         "answer to a login from there waits; 0: none ever does.")},
+    {"penalty", IN(LOGINS), IS(PERIOD), DEFAULT("100ms"), UNIT("duration"),
+     DOC("By so much longer with each such failure; 0s: not at all.")},
+    {"penalty_max", IN(LOGINS), IS(PERIOD), DEFAULT("1s"), UNIT("duration"),
+     DOC("But never longer than that, one hour at most.")},
+
     {"url", IN(AUTH_HOST), IS(TEXT), DOC("tls://HOST:PORT of the auth host.")},
     {"key", IN(AUTH_HOST), IS(TEXT), DOC("Public key of the auth host, to which the binding key is encrypted.")},
     {"tls", IN(AUTH_HOST), BLOCK(TLS), OWN(rule_tls), DOC("Certificates of both sides.")},
@@ -288,7 +298,7 @@ const struct option option_table[] = {
     {"users", IN(AUTHORIZATION), IS(OWN), OWN(rule_users), .inner = SECTION_USER, LIVE, SAID("authorization users"),
      WRONG("Expected users field to be an array, got %V"), SINCE("2.0.0"), DOC("The users.")},
     {"default_permissions default_permission permissions", IN(AUTHORIZATION), BLOCK(PERMISSIONS),
-     OWN(rule_permissions), LIVE, SINCE("2.0.0"), DOC("Permissions of users who have none of their own.")},
+     OWN(rule_permissions), LIVE, SAID("authorization users"), SINCE("2.0.0"), DOC("Permissions of users who have none of their own.")},
 
     {"user username", IN(USER), IS(TEXT), SINCE("2.0.0"), DOC("Name.")},
     {"pass password", IN(USER), IS(TEXT), SECRET, SINCE("2.0.0"), DOC("Password, plain or a bcrypt hash.")},

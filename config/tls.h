@@ -8,7 +8,7 @@
 
 #include "config/config.h"
 
-enum { TLS_NAMES_MAX = 1024, TLS_PINS_MAX = 128, TLS_PIN_BYTES = 32 };
+enum { TLS_NAMES_MAX = 1024, TLS_PINS_MAX = 128, TLS_PIN_BYTES = 32, TLS_KEY_NUMBER = 1 };
 
 struct tls_options {
     bool given; /* false: no TLS, and nothing else means anything */
@@ -40,10 +40,10 @@ enum err tls_check_ca(struct view ca, struct text *why);
 
 /* Appends what frontends get: the chain and the CA certificates as PEM, without anything else that stood in the files;
  * sets chain_bytes and ca_bytes. Appends what the signer gets: u32 count, then for each key u32 number, u32 bytes, then
- * so many bytes of PEM; little-endian, without padding. There is one key, with the number key. ERR_*: why says it in
+ * so many bytes of PEM; little-endian, without padding. There is one key, TLS_KEY_NUMBER. ERR_*: why says it in
  * words for people. */
-enum err tls_write(struct tls_options *t, const struct config *c, uint32_t key, struct text *certificates,
-                   struct text *keys, struct text *why);
+enum err tls_write(struct tls_options *t, const struct config *c, struct text *certificates, struct text *keys,
+                   struct text *why);
 
 /* Before a system call filter closes: OpenSSL would look for a configuration of its own. */
 void tls_prepare(void);

@@ -69,30 +69,50 @@ static BIO *open_pem(struct view pem) {
     return bio;
 }
 
-static X509 *parse_certificate(const struct pem *p) {
+/* The curves that Go has, too: other keys are none to it. */
+static bool is_known_curve(const EVP_PKEY *key) {
+    static const char *const curves[] = {"secp224r1", "prime256v1", "secp384r1", "secp521r1"};
+    char name[64];
+    if (EVP_PKEY_get_base_id(key) != EVP_PKEY_EC)
+        return true;
+    if (EVP_PKEY_get_group_name(key, name, sizeof name, NULL) != 1)
+        return false;
+    for (size_t i = 0; i < sizeof curves / sizeof *curves; i++) {
+        if (strcmp(name, curves[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* NULL: it cannot be read; *words says it. */
+static X509 *parse_certificate(const struct pem *p, const char **words) {
     const unsigned char *at = p->data;
     X509 *x = d2i_X509(NULL, &at, p->len);
-    if (x && at != p->data + p->len) { /* Go refuses trailing bytes */
-        X509_free(x);
-        x = NULL;
-    }
+    const EVP_PKEY *key = x ? X509_get0_pubkey(x) : NULL;
+    bool curve = !key || is_known_curve(key);
     ERR_clear_error();
-    return x;
+    if (x && curve && at == p->data + p->len) /* Go refuses trailing bytes */
+        return x;
+    *words = curve ? "x509: malformed certificate" : "x509: unsupported elliptic curve";
+    X509_free(x);
+    return NULL;
 }
 
 /* ---- a pair ---- */
 
-/* The first certificate. NULL: why says it; names are those of the blocks that were passed over. */
-static X509 *first_certificate(struct view cert, struct text *why) {
+/* The first certificate. NULL: why says it, and *found whether there was a block of one at all. */
+static X509 *first_certificate(struct view cert, bool *found, struct text *why) {
     struct pem p = {0};
-    bool found = false, any = false, key_alone = false;
+    bool any = false, key_alone = false;
     X509 *x = NULL;
+    const char *words = "";
     struct text names = {.arena = why->arena};
     BIO *bio = open_pem(cert);
-    while (!found && pem_next(bio, &p)) {
-        found = is_certificate(&p);
-        if (found) {
-            x = parse_certificate(&p);
+    *found = false;
+    while (!*found && pem_next(bio, &p)) {
+        *found = is_certificate(&p);
+        if (*found) {
+            x = parse_certificate(&p, &words);
         } else {
             text_add_format(&names, any ? " %s" : "%s", p.name);
             key_alone = !any && is_key(&p);
@@ -103,8 +123,8 @@ static X509 *first_certificate(struct view cert, struct text *why) {
     BIO_free(bio);
     if (x)
         return x;
-    if (found)
-        text_add(why, VIEW("x509: malformed certificate"));
+    if (*found)
+        text_add_format(why, "%s", words);
     else if (!any)
         text_add(why, VIEW("tls: failed to find any PEM data in certificate input"));
     else if (key_alone)
@@ -148,6 +168,11 @@ static bool first_key_block(struct view key, struct pem *p, struct text *why) {
     return false;
 }
 
+static bool is_known_kind(const EVP_PKEY *key) {
+    int kind = EVP_PKEY_get_base_id(key);
+    return kind == EVP_PKEY_RSA || kind == EVP_PKEY_EC || kind == EVP_PKEY_ED25519;
+}
+
 static EVP_PKEY *first_key(struct view key, struct text *why) {
     struct pem p = {0};
     if (!first_key_block(key, &p, why))
@@ -156,22 +181,19 @@ static EVP_PKEY *first_key(struct view key, struct text *why) {
     EVP_PKEY *pkey = d2i_AutoPrivateKey(NULL, &at, p.len);
     ERR_clear_error();
     pem_clear(&p);
-    int kind = pkey ? EVP_PKEY_get_base_id(pkey) : 0;
-    if (kind == EVP_PKEY_RSA || kind == EVP_PKEY_EC || kind == EVP_PKEY_ED25519)
+    if (pkey && is_known_kind(pkey) && is_known_curve(pkey))
         return pkey;
-    text_add(why, pkey ? VIEW("tls: found unknown private key type in PKCS#8 wrapping")
-                       : VIEW("tls: failed to parse private key"));
+    text_add(why, VIEW("tls: failed to parse private key"));
     EVP_PKEY_free(pkey);
     return NULL;
 }
 
 static enum err judge(const EVP_PKEY *public, const EVP_PKEY *private, struct text *why) {
-    int kind = public ? EVP_PKEY_get_base_id(public) : 0;
-    const char *words = kind != EVP_PKEY_RSA && kind != EVP_PKEY_EC && kind != EVP_PKEY_ED25519
-                            ? "tls: unknown public key algorithm"
-                        : kind != EVP_PKEY_get_base_id(private) ? "tls: private key type does not match public key type"
-                        : EVP_PKEY_eq(public, private) != 1     ? "tls: private key does not match public key"
-                                                                : NULL;
+    const char *words = !public || !is_known_kind(public) ? "tls: unknown public key algorithm"
+                        : EVP_PKEY_get_base_id(public) != EVP_PKEY_get_base_id(private)
+                            ? "tls: private key type does not match public key type"
+                        : EVP_PKEY_eq(public, private) != 1 ? "tls: private key does not match public key"
+                                                            : NULL;
     ERR_clear_error();
     if (words)
         text_add_format(why, "%s", words);
@@ -182,9 +204,9 @@ static enum err judge(const EVP_PKEY *public, const EVP_PKEY *private, struct te
 enum err tls_check_pair(struct view cert, struct view key, struct text *why) {
     struct text later = {.arena = why->arena}, key_later = {.arena = why->arena};
     struct pem p = {0};
-    X509 *x = first_certificate(cert, &later);
-    bool malformed = !x && view_equal(text_view(&later), VIEW("x509: malformed certificate"));
-    if (!x && !malformed) {
+    bool found;
+    X509 *x = first_certificate(cert, &found, &later);
+    if (!found) {
         text_add(why, text_view(&later));
         return ERR_SYNTAX;
     }
@@ -207,13 +229,14 @@ enum err tls_check_pair(struct view cert, struct view key, struct text *why) {
 
 /* ---- what is handed on ---- */
 
-/* Appends as PEM each certificate that can be read, up to `most`; returns how many there were. */
+/* Appends as PEM each certificate that can be read; returns how many there were. out may be NULL. */
 static size_t copy_certificates(struct text *out, struct view pem) {
     struct pem p = {0};
     size_t count = 0;
     BIO *in = open_pem(pem), *made = BIO_new(BIO_s_mem());
     while (made && pem_next(in, &p)) {
-        X509 *x = is_certificate(&p) && !*p.header ? parse_certificate(&p) : NULL;
+        const char *words;
+        X509 *x = is_certificate(&p) && !*p.header ? parse_certificate(&p, &words) : NULL;
         count += x && PEM_write_bio_X509(made, x) == 1;
         X509_free(x);
         pem_clear(&p);
@@ -239,7 +262,7 @@ static void add_u32(struct text *out, uint32_t number) {
         text_add_byte(out, (char)(number >> 8 * i));
 }
 
-static enum err add_key(struct text *keys, uint32_t number, struct view pem, struct text *why) {
+static enum err add_key(struct text *keys, struct view pem, struct text *why) {
     EVP_PKEY *key = first_key(pem, why);
     BIO *bio = BIO_new(BIO_s_secmem());
     enum err e = ERR_SYNTAX;
@@ -247,7 +270,7 @@ static enum err add_key(struct text *keys, uint32_t number, struct view pem, str
         char *bytes;
         long len = BIO_get_mem_data(bio, &bytes);
         add_u32(keys, 1);
-        add_u32(keys, number);
+        add_u32(keys, TLS_KEY_NUMBER);
         add_u32(keys, (uint32_t)len);
         text_add(keys, view_of(bytes, (size_t)len));
         e = ERR_OK;
@@ -283,8 +306,8 @@ static const char *path_of(const struct config *c, struct arena *arena, const ch
 }
 
 /* The files are read a second time; should one be another by now, the start fails or takes the new one whole. */
-static enum err write_in(struct tls_options *t, const struct config *c, uint32_t number, struct arena *arena,
-                         struct text *certificates, struct text *keys, struct text *why) {
+static enum err write_in(struct tls_options *t, const struct config *c, struct arena *arena, struct text *certificates,
+                         struct text *keys, struct text *why) {
     const char *cert = path_of(c, arena, "cert_file"), *key = path_of(c, arena, "key_file");
     const char *ca = path_of(c, arena, "ca_file");
     struct view cert_pem, key_pem;
@@ -302,13 +325,13 @@ static enum err write_in(struct tls_options *t, const struct config *c, uint32_t
     else if (t->verify)
         e = add_system_cas(certificates, c, arena, why);
     t->ca_bytes = (uint32_t)certificates->len - t->chain_bytes;
-    return e == ERR_OK ? add_key(keys, number, key_pem, why) : e;
+    return e == ERR_OK ? add_key(keys, key_pem, why) : e;
 }
 
-enum err tls_write(struct tls_options *t, const struct config *c, uint32_t key, struct text *certificates,
-                   struct text *keys, struct text *why) {
+enum err tls_write(struct tls_options *t, const struct config *c, struct text *certificates, struct text *keys,
+                   struct text *why) {
     struct arena scratch = {0};
-    enum err e = write_in(t, c, key, &scratch, certificates, keys, why);
+    enum err e = write_in(t, c, &scratch, certificates, keys, why);
     arena_free(&scratch);
     return e;
 }

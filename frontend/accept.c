@@ -52,8 +52,9 @@ static void take_peer(struct client *c, const struct sockaddr_storage *from) {
     c->peer_port = ntohs(a->sin_port);
 }
 
-void accept_info(struct frontend *f, struct client *c) {
-    char ip[INET6_ADDRSTRLEN], line[2048];
+size_t accept_info_line(const struct frontend *f, const struct client *c, char out[static INFO_BYTES]) {
+    char ip[INET6_ADDRSTRLEN];
+    uint32_t own = c->binding.payload_max, max = f->settings.max_payload;
     bool v4 = IN6_IS_ADDR_V4MAPPED(&c->peer);
     inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? (const void *)&c->peer.s6_addr[12] : &c->peer, ip, sizeof ip);
     struct info info = {
@@ -63,15 +64,21 @@ void accept_info(struct frontend *f, struct client *c) {
         .port = f->settings.port,
         .headers = !f->settings.no_headers,
         .auth_required = f->policy.auth_required,
-        .max_payload = f->settings.max_payload,
+        .max_payload = own != 0 && own < max ? own : max,
         .client_id = c->cid,
         .client_ip = view_text(ip),
         .nonce = view_text(c->flags & CLIENT_GREETED ? "" : c->nonce),
         .cluster = view_text(f->settings.cluster),
         .ldm = f->lame,
     };
-    size_t n = info_format(line, sizeof line, &info);
+    size_t n = info_format(out, INFO_BYTES, &info);
     check(n > 0);
+    return n;
+}
+
+void accept_info(struct frontend *f, struct client *c) {
+    char line[INFO_BYTES];
+    size_t n = accept_info_line(f, c, line);
     c->flags |= CLIENT_GREETED;
     out_bytes(f, c, line, (uint32_t)n);
     out_flush(f, c);

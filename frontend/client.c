@@ -55,6 +55,10 @@ void client_log(const struct client *c, int level, const char *format, ...) {
              text);
 }
 
+const char *client_user(const struct client *c) {
+    return c->user ? c->user : "User \"N/A\"";
+}
+
 void client_trace(const struct client *c, const char *arrow, struct view line) {
     while (line.len > 0 && (line.at[line.len - 1] == '\n' || line.at[line.len - 1] == '\r'))
         line.len--;
@@ -263,6 +267,7 @@ void client_bury(struct frontend *f) {
         leave_lists(f, c);
         free(c->fence);
         free(c->who);
+        free(c->user);
         free(c);
     }
     f->grave.count = 0;

@@ -131,7 +131,7 @@ static enum err on_peer(struct channel *c, void *owner, const void *message, con
     if (m->role == BULKHEAD__ROLE__ROLE_AUTHD)
         return login_open(owner, fds[0]);
     close(fds[0]);
-    return ERR_STATE;
+    return m->role == BULKHEAD__ROLE__ROLE_SIGNER ? ERR_OK : ERR_STATE;
 }
 
 static enum err on_listener(struct channel *c, void *owner, const void *message, const int *fds) {

@@ -214,25 +214,43 @@ static struct view removed_sid(const struct frontend *f, const struct record *re
 }
 
 /* Quotes both names into scratch that is large enough for the longest of them. */
+static void log_denied(const struct client *c, enum record_deny why, const char *subject, const char *second,
+                       const char *text) {
+    const char *user = client_user(c);
+    switch (why) {
+    case RECORD_DENY_PUBLISH:
+        client_log(c, LOG_ERROR, "Publish Violation - %s, Subject \"%.500s\"", user, subject);
+        break;
+    case RECORD_DENY_REPLY:
+        client_log(c, LOG_ERROR, "Publish Violation - %s, Reply \"%.500s\"", user, subject);
+        break;
+    case RECORD_DENY_SUB:
+        client_log(c, LOG_ERROR, "Subscription Violation - %s, Subject \"%.500s\"%s%.200s%s", user, subject,
+                   *second ? ", Queue \"" : "", second, *second ? "\"" : "");
+        break;
+    case RECORD_DENY_REMOVED:
+        client_log(c, LOG_INFO, "Removed sub \"%.500s\" (sid \"%.200s\") for %s - not authorized", subject, second, user);
+        break;
+    default:
+        client_log(c, LOG_ERROR, "%.1000s", text);
+    }
+}
+
 static void denied(struct frontend *f, struct client *c, const struct record *rec, const struct record_parts *parts,
                    const uint8_t *at) {
-    static char subject[10 * RECORD_TEXT_MAX + 1], queue[10 * RECORD_TEXT_MAX + 1], text[2 * sizeof subject + 256];
+    static char subject[10 * RECORD_TEXT_MAX + 1], second[10 * RECORD_TEXT_MAX + 1], text[2 * sizeof subject + 256];
     memcpy(f->names, at + parts->subject, (size_t)rec->subject_len + rec->reply_len);
     size_t n = quote_text(subject, sizeof subject - 1, view_of((const char *)f->names, rec->subject_len));
     subject[n] = 0;
-    bool removed = rec->aux == RECORD_DENY_REMOVED;
-    struct view second = removed ? removed_sid(f, rec, parts, at) /* else the queue */
-                                 : view_of((const char *)f->names + rec->subject_len, rec->reply_len);
-    n = quote_text(queue, sizeof queue - 1, second);
-    queue[n] = 0;
+    struct view queue = view_of((const char *)f->names + rec->subject_len, rec->reply_len);
+    n = quote_text(second, sizeof second - 1,
+                   rec->aux == RECORD_DENY_REMOVED ? removed_sid(f, rec, parts, at) : queue);
+    second[n] = 0;
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-    int len = snprintf(text, sizeof text - 8, deny_format(rec->aux, rec->reply_len > 0), subject, queue);
+    int len = snprintf(text, sizeof text - 8, deny_format(rec->aux, rec->reply_len > 0), subject, second);
 #pragma GCC diagnostic pop
-    if (removed)
-        client_log(c, LOG_INFO, "Removed sub \"%.500s\" (sid \"%.500s\") - not authorized", subject, queue);
-    else
-        client_log(c, LOG_ERROR, "%.1000s", text);
+    log_denied(c, (enum record_deny)rec->aux, subject, second, text);
     out_bytes(f, c, "-ERR '", 6);
     if (c->state != CLIENT_GONE)
         out_bytes(f, c, text, (uint32_t)len);

@@ -146,6 +146,7 @@ struct client {
     uint64_t activity_ms, ping_sent_ms;
     const char *reason; /* static: why it ends, for the log */
     char *who;          /* `"vVERSION:LANG:NAME"` of CONNECT, or null */
+    char *user;         /* `User "x"` or `Nkey "U..."` for log lines, or null: nobody has asked */
     struct in6_addr peer;
     struct login *login; /* login.c; null: none is out */
     char nonce[NONCE_CHARS + 1]; /* of its INFO; empty: it had none */
@@ -329,6 +330,7 @@ void client_close(struct frontend *f, struct client *c, const char *reason);
 void client_freed(struct frontend *f, struct client *c); /* CONN_FREE has come */
 void client_bury(struct frontend *f); /* frees what has ended for good */
 bool client_paused(const struct client *c);
+const char *client_user(const struct client *c); /* for log lines */
 void client_wake(struct frontend *f, struct client *c); /* something that it waited for has come */
 void client_log(const struct client *c, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* A trace line for what the client sent (`<<-`) or gets (`->>`); only call it when log_traces(). */
@@ -346,6 +348,8 @@ void accept_disarm(struct frontend *f);
 void accept_places(struct frontend *f, uint32_t count);
 void accept_recall(struct frontend *f);
 void accept_info(struct frontend *f, struct client *c);
+enum { INFO_BYTES = 2048 };
+size_t accept_info_line(const struct frontend *f, const struct client *c, char out[static INFO_BYTES]);
 void accept_place_back(struct frontend *f, struct client *c);
 
 /* ---- input.c ---- */

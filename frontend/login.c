@@ -10,6 +10,7 @@
  * A login of a connection that is let in already gives it another identity, if the verdict says so: under a new number, while
  * the old number with all its subscriptions is closed as if its client had gone.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -281,10 +282,22 @@ void login_run(struct frontend *f) {
     }
 }
 
+/* Who it is, for log lines: a name is no secret. */
+static void take_user(struct client *c, const struct login *l) {
+    ProtobufCBinaryData nkey = credential(l, CONNECT_NKEY), user = credential(l, CONNECT_USER);
+    ProtobufCBinaryData name = nkey.len ? nkey : user;
+    char text[160];
+    snprintf(text, sizeof text, "%s \"%.*s\"", nkey.len ? "Nkey" : "User", (int)(name.len < 128 ? name.len : 128),
+             (const char *)name.data);
+    free(c->user);
+    c->user = name.len ? strdup(text) : NULL;
+}
+
 void login_verdict(struct frontend *f, struct client *c, const struct binding *b) {
     struct login *l = c->login;
     l->sent = false;
     vector_remove(&f->asking, c);
+    take_user(c, l);
     secrets_give(l->secret, l->secret_len);
     l->secret = NULL;
     l->binding = *b;

@@ -208,10 +208,21 @@ static enum op_result op_unsub(struct frontend *f, struct client *c, const struc
 
 /* ---- the table ---- */
 
+/* Its first INFO could not know a payload limit of its own. */
+static bool wants_second_info(const struct frontend *f, const struct client *c) {
+    return !(c->flags & CLIENT_PINGED) && c->protocol >= 1 && c->binding.payload_max != 0 &&
+           c->binding.payload_max < f->settings.max_payload;
+}
+
 static enum op_result op_ping(struct frontend *f, struct client *c) {
+    bool second = wants_second_info(f, c);
     c->flags |= CLIENT_PINGED;
     c->activity_ms = f->now_ms;
-    return line(f, c, PONG_LINE, 6);
+    enum op_result r = line(f, c, PONG_LINE, 6);
+    if (r != OP_DONE || likely(!second))
+        return r;
+    char info[INFO_BYTES];
+    return line(f, c, info, accept_info_line(f, c, info));
 }
 
 enum op_result op_run(struct frontend *f, struct client *c, const struct parse_line *l, const char *payload) {

@@ -64,7 +64,7 @@ bool permissions_subscribe(struct permissions *p, struct view pattern, struct vi
 /* True if a message could come to that subscription, which may be made, that a deny rule keeps from it. */
 bool permissions_filters(struct permissions *p, struct view pattern, struct view queue);
 
-/* False if a deny rule keeps messages of that subject from a subscription with that queue. message_no names the
+/* False if a deny rule keeps messages of that subject, which has tokens, from a subscription with that queue. message_no names the
  * message, so that it is looked up once for all of its targets; 0: none. */
 bool permissions_deliver(struct permissions *p, struct view subject, struct view queue, uint64_t message_no);
 

@@ -26,10 +26,10 @@ void replies_open(struct replies *r, struct replies_table *table, const struct b
                              sizeof key->key) == 0);
 }
 
-void replies_recover(struct replies *r, uint64_t commit_no) {
-    for (uint32_t b = 0; b < REPLIES_BUCKETS; b++) {
+static void recover_group(struct replies_table *t, uint32_t group, uint64_t commit_no) {
+    for (uint32_t b = group * REPLIES_GROUP; b < (group + 1) * REPLIES_GROUP; b++) {
         for (uint32_t i = 0; i < REPLIES_WAYS; i++) {
-            struct replies_entry *e = &r->table->entry[b][i];
+            struct replies_entry *e = &t->entry[b][i];
             if (e->turn <= commit_no)
                 continue;
             e->now = e->was;
@@ -37,6 +37,14 @@ void replies_recover(struct replies *r, uint64_t commit_no) {
             e->turn = 0; /* a death before that store, and the next router does the same again */
         }
     }
+    order();
+    t->group_turn[group] = 0;
+}
+
+void replies_recover(struct replies *r, uint64_t commit_no) {
+    for (uint32_t group = 0; group < REPLIES_BUCKETS / REPLIES_GROUP; group++)
+        if (r->table->group_turn[group] > commit_no)
+            recover_group(r->table, group, commit_no);
 }
 
 struct replies_owner replies_owner(const struct replies *r, uint32_t link, uint64_t incarnation, uint32_t conn,
@@ -79,18 +87,25 @@ static bool worth(const struct replies_right *right, uint64_t now_ns) {
     return right->left != 0 && right->until_ns != 0 && right->until_ns >= now_ns;
 }
 
+/* Before anything of the entry changes. */
+static void group_begin(struct replies_table *t, const struct replies_entry *e, uint64_t turn) {
+    t->group_turn[(uint32_t)(e - t->entry[0]) / (REPLIES_GROUP * REPLIES_WAYS)] = turn;
+    order();
+}
+
 /* What the turn that begins to change the entry owes to those that may come after its death. */
-static void change_begin(struct replies_entry *e, uint64_t turn) {
+static void change_begin(struct replies_table *t, struct replies_entry *e, uint64_t turn) {
     if (e->turn == turn)
         return;
+    group_begin(t, e, turn);
     e->was = e->now;
     order();
     e->turn = turn;
     order();
 }
 
-/* A place in the emptier bucket, or null. The one that was left alone for longest: a message that was taken from a right may still
- * wait for room. What this turn has used up is not free yet: its death would bring it back. */
+/* A place in the emptier bucket, or null. The one that was left alone for longest: a message that was taken from a
+ * right may still wait for room. What this turn has used up is not free yet: its death would bring it back. */
 static struct replies_entry *find_free(const struct place *p, uint64_t now_ns, uint64_t turn) {
     struct replies_entry *best = NULL;
     uint32_t most = 0;
@@ -137,8 +152,9 @@ static struct replies_entry *find_victim(const struct place *p, uint64_t owner) 
     return victim;
 }
 
-static void put(struct replies_entry *e, const struct place *p, uint64_t owner, struct replies_right right,
-                uint64_t turn) {
+static void put(struct replies_table *t, struct replies_entry *e, const struct place *p, uint64_t owner,
+                struct replies_right right, uint64_t turn) {
+    group_begin(t, e, turn);
     e->now.until_ns = 0;
     order();
     e->was = (struct replies_right){0};
@@ -157,13 +173,13 @@ void replies_give(struct replies *r, const struct replies_owner *owner, struct v
     struct place p = place_of(r, owner, reply);
     struct replies_entry *e = find(&p);
     if (e) {
-        change_begin(e, turn);
+        change_begin(r->table, e, turn);
         right.spent_at = e->now.spent_at;
         e->now = right;
         return;
     }
     e = find_free(&p, now_ns, turn);
-    put(e ? e : find_victim(&p, owner->id[0]), &p, owner->id[0], right, turn);
+    put(r->table, e ? e : find_victim(&p, owner->id[0]), &p, owner->id[0], right, turn);
 }
 
 bool replies_spend(struct replies *r, const struct replies_owner *owner, struct view reply, uint32_t place,
@@ -174,7 +190,7 @@ bool replies_spend(struct replies *r, const struct replies_owner *owner, struct 
         return true;
     if (!e || !worth(&e->now, now_ns))
         return false;
-    change_begin(e, turn);
+    change_begin(r->table, e, turn);
     e->now.spent_at = place;
     if (e->now.left != REPLIES_UNLIMITED)
         e->now.left--;

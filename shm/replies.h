@@ -4,12 +4,14 @@
  * many messages and so long, whatever else it may publish. Each such right is one entry of this table. The memory is
  * the supervisor's; the living router alone writes it.
  *
- *   | bucket | bucket | …        bucket: 8 entries of 64 bytes        entry: | key | owner | turn | was | now |
+ *   | turns of groups of buckets | bucket | bucket | …
+ *   bucket: 8 entries of 64 bytes: | key | owner | turn | was | now |
  *
- * An entry's key is a 128-bit keyed hash of its owner (connection, generation, permission set) and its reply; the
- * hash's key follows from the binding key, so it is the same for every router. What a turn changes it changes in `now`,
- * after it has saved `now` to `was` and put its number into `turn`: a router that finds entries of a turn that was not
- * committed takes `was` instead (replies_recover). So a router that dies loses no right and gives none twice.
+ * An entry's key is a 128-bit keyed hash of its owner (connection, generation, permission set: under another set a
+ * right sleeps) and its reply; the hash's key follows from the binding key, so it is the same for every router. What a
+ * turn changes it changes in `now`, after it has saved `now` to `was` and put its number into `turn`: a router that
+ * finds entries of a turn that was not committed takes `was` instead (replies_recover). So a router that dies loses no
+ * right and gives none twice.
  *
  * The table is bounded, and so is what one connection can have of it: its entries lie in a window of REPLIES_WINDOW
  * buckets, in the emptier one of two that its key names. When both are full, the oldest entry goes of whoever has most
@@ -27,6 +29,7 @@
 enum {
     REPLIES_WAYS = 8,        /* entries of a bucket */
     REPLIES_BUCKETS = 16384, /* a power of two */
+    REPLIES_GROUP = 64,      /* buckets */
     REPLIES_WINDOW = 1024,   /* buckets that one connection uses: room for 8,192 replies */
 };
 #define REPLIES_UNLIMITED UINT32_MAX
@@ -47,6 +50,9 @@ struct replies_entry {
 _Static_assert(sizeof(struct replies_entry) == 64, "an entry is a cache line");
 
 struct replies_table {
+    /* By group of buckets: the last turn that has changed one of its entries. What was never used is never looked at.
+     */
+    uint64_t group_turn[REPLIES_BUCKETS / REPLIES_GROUP];
     struct replies_entry entry[REPLIES_BUCKETS][REPLIES_WAYS];
 };
 
@@ -74,10 +80,10 @@ struct replies_owner replies_owner(const struct replies *r, uint32_t link, uint6
 void replies_give(struct replies *r, const struct replies_owner *owner, struct view reply, struct replies_right right,
                   uint64_t now_ns, uint64_t turn);
 
-/* Takes one message from the right; false if there is none, or it is used up or too old. place names the message (0: none) among
- * those of its owner: the last one that was taken is not taken again, so it may be asked for until it has been handled, also by
- * another router. */
-bool replies_spend(struct replies *r, const struct replies_owner *owner, struct view reply, uint32_t place, uint64_t now_ns,
-                   uint64_t turn);
+/* Takes one message from the right; false if there is none, or it is used up or too old. place names the message (0:
+ * none) among those of its owner: the last one that was taken is not taken again, so it may be asked for until it has
+ * been handled, also by another router. */
+bool replies_spend(struct replies *r, const struct replies_owner *owner, struct view reply, uint32_t place,
+                   uint64_t now_ns, uint64_t turn);
 
 #endif

@@ -184,8 +184,9 @@ enum err child_start(struct supervisor *s, struct child *c, int counters_fd) {
         c->restart_ms = s->now_ms + RETRY_MS;
         return ERR_SYSTEM;
     }
-    c->ready = c->blamed = c->awaited = c->told_tls = false;
+    c->ready = c->blamed = c->awaited = c->dismissed = c->told_tls = false;
     c->generation = c->prepared = s->settings.generation;
+    c->told = UINT32_MAX;
     c->started_ms = s->now_ms;
     c->polled = EPOLLIN;
     poll_fd(s, c->control.fd, c, false, EPOLLIN, EPOLL_CTL_ADD);
@@ -275,7 +276,7 @@ static bool judge_death(const struct supervisor *s, const struct child *c, const
     *signal_number = exited ? 0 : info->si_status;
     bool outside = !exited && (info->si_status == SIGKILL || info->si_status == SIGTERM) && !c->blamed;
     bool fault = !outside || (!c->ready && s->now_ms - c->started_ms < SHORT_LIFE_MS && !s->stop);
-    if (s->stop && (exited ? info->si_status == 0 : outside)) {
+    if ((s->stop || c->dismissed) && (exited ? info->si_status == 0 : outside)) {
         log_debug("%s %u (pid %d) has ended", c->role->name, child_link(c), (int)c->pid);
         return fault;
     }
@@ -313,9 +314,13 @@ void child_on_exit(struct supervisor *s, struct child *c) {
     case BULKHEAD__ROLE__ROLE_AUTHD:
         authd_on_exit(s, c, fault);
         break;
+    case BULKHEAD__ROLE__ROLE_SIGNER:
+        signer_on_exit(s, c, fault);
+        break;
     default:
         edges_on_exit(s, c, fault);
     }
     c->awaited = false;
+    reload_on_exit(s, c);
     reload_go_on(s);
 }

@@ -147,6 +147,7 @@ void edges_router_mapped(struct supervisor *s, uint32_t link) {
         return; /* it was going before this router came, or has died meanwhile */
     edge->state = EDGE_GOING;
     child_introduce(s, child_of(s, BULKHEAD__ROLE__ROLE_AUTHD, 0), c);
+    child_introduce(s, child_of(s, BULKHEAD__ROLE__ROLE_SIGNER, 0), c);
     send_cids(s, c);
     child_send(s, c, MESSAGE_LISTENER, NULL, &edge->listener, 1);
     child_send(s, c, MESSAGE_GO, NULL, NULL, 0);

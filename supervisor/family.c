@@ -11,6 +11,7 @@
 #define AUTHD    BULKHEAD__ROLE__ROLE_AUTHD
 #define FRONTEND BULKHEAD__ROLE__ROLE_FRONTEND
 #define CONFIG   BULKHEAD__ROLE__ROLE_CONFIG
+#define SIGNER   BULKHEAD__ROLE__ROLE_SIGNER
 #define TO(role) (1u << (role))
 
 /* clang-format off */
@@ -35,10 +36,15 @@ static const struct family_role table[FAMILY_ROLE_END] = {
         .gifts = GIFT_BRIEF,
         .peers = 0,
         .death = "the configuration is not read"},
+    [SIGNER] = { /* runs while there is TLS */
+        SIGNER, "signer", "bulkhead-signer", .uid_offset = 5, .most = 1,
+        .gifts = GIFT_KEYS,
+        .peers = TO(FRONTEND),
+        .death = "handshakes wait for a new one"},
     [FRONTEND] = {
         FRONTEND, "frontend", "bulkhead-frontend", .uid_offset = 16, .most = LINKS_MAX,
         .gifts = GIFT_LINK | GIFT_LISTENER | GIFT_FILES,
-        .peers = TO(AUTHD),
+        .peers = TO(AUTHD) | TO(SIGNER),
         .death = "its clients reconnect"},
 };
 /* clang-format on */

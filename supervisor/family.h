@@ -27,6 +27,7 @@ enum family_gift {
     GIFT_LISTENER = 1 << 6, /* a listening socket */
     GIFT_STDERR = 1 << 7,   /* the server's own stderr instead of a log pipe, and the read end of every log pipe */
     GIFT_BRIEF = 1 << 9,    /* nothing: it ends by itself and is none of the children that are watched */
+    GIFT_KEYS = 1 << 10,    /* the private keys of listeners */
     GIFT_FILES = 1 << 8,    /* as many descriptors as the system allows */
 };
 

@@ -361,6 +361,9 @@ static void start_due_children(struct supervisor *s) {
         case BULKHEAD__ROLE__ROLE_AUTHD:
             authd_start(s);
             break;
+        case BULKHEAD__ROLE__ROLE_SIGNER:
+            signer_settle(s);
+            break;
         default:
             edges_start(s, child_link(c));
         }
@@ -458,6 +461,7 @@ int main(int argc, char **argv) {
 
     logging_start(&s);
     authd_start(&s);
+    signer_settle(&s);
     routers_start(&s);
     for (uint32_t i = 0; i < s.edge_count; i++)
         edges_start(&s, i);

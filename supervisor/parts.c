@@ -18,7 +18,6 @@ void parts_read(struct supervisor *s, bool test, bool (*meanwhile)(void *), stru
                               .argc = s->argc,
                               .argv = s->argv,
                               .key = s->reload_key,
-                              .number = ++s->reading_count,
                               .test = test,
                               .memory_fd = -1,
                               .meanwhile = meanwhile,
@@ -33,7 +32,6 @@ void parts_read(struct supervisor *s, bool test, bool (*meanwhile)(void *), stru
     if (reading.memory_fd >= 0)
         close(reading.memory_fd);
     p->tls = result->tls;
-    p->key = s->reading_count;
     if (!result->valid || test)
         return;
     if (s->memory_fd >= 0)
@@ -58,7 +56,7 @@ static void send_tls(struct supervisor *s, struct child *c, struct parts *p, uin
     Bulkhead__Tls m = BULKHEAD__TLS__INIT;
     ProtobufCBinaryData pins[TLS_PINS_MAX];
     m.generation = generation;
-    m.key = p->key;
+    m.key = TLS_KEY_NUMBER;
     m.chain_bytes = t->given ? t->chain_bytes : 0;
     m.ca_bytes = t->given ? t->ca_bytes : 0;
     m.ciphers = (ProtobufCBinaryData){strlen(t->ciphers), (uint8_t *)t->ciphers};
@@ -80,9 +78,15 @@ static void send_tls(struct supervisor *s, struct child *c, struct parts *p, uin
 
 void parts_send(struct supervisor *s, struct child *c, struct parts *p, uint32_t generation) {
     Bulkhead__AuthPart auth = BULKHEAD__AUTH_PART__INIT;
-    auth.generation = generation;
+    Bulkhead__Keys keys = BULKHEAD__KEYS__INIT;
+    if (c->told == generation)
+        return;
+    c->told = generation;
+    auth.generation = keys.generation = generation;
     if (c->role->role == BULKHEAD__ROLE__ROLE_AUTHD)
         send_part(s, c, p, READER_AUTH, MESSAGE_AUTH_PART, &auth.base);
+    else if (c->role->role == BULKHEAD__ROLE__ROLE_SIGNER && p->tls.given)
+        send_part(s, c, p, READER_KEYS, MESSAGE_KEYS, &keys.base);
     else if (c->role->role == BULKHEAD__ROLE__ROLE_FRONTEND && (p->tls.given || c->told_tls))
         send_tls(s, c, p, generation);
 }

@@ -139,7 +139,7 @@ static enum err answer(int socket, const struct reader_ask *ask) {
 
 static enum err send_task(int socket, const struct reading *r, const struct secrets *secrets) {
     static char words[READER_WORDS_MAX];
-    struct reader_task head = {.test = r->test, .memory = r->memory_fd >= 0, .number = r->number};
+    struct reader_task head = {.test = r->test, .memory = r->memory_fd >= 0};
     int fds[FDS_MAX];
     size_t fd_count = 0;
     memcpy(head.key, r->key, RELOAD_KEY_BYTES);

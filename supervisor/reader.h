@@ -17,7 +17,6 @@ struct reading {
     int argc;
     char **argv;
     const uint8_t *key; /* RELOAD_KEY_BYTES */
-    uint32_t number;    /* of this reading */
     bool test;          /* only what -t asks */
     int memory_fd;      /* the READER_MEMORY of the last reading, at its beginning, instead of argv; -1: none */
     uint32_t until_ms;  /* how long the reader may take; 0: as long as is usual */

@@ -1,15 +1,15 @@
-/* Reload: the file is read anew and compared; then everybody is asked whether he can take the new settings; then all
- * take them.
+/* Reload: the file is read anew and compared; then everybody gets the new parts (parts.c) and is asked whether he can
+ * take the new settings; then all take them.
  *
- *   IDLE --HUP--> READING --every change may be made--> PREPARING --all say yes--> CORE --> EDGES --> IDLE
- *                    |                                      |
- *                    +--the file has a fault--> IDLE        +--somebody says no, or nothing--> IDLE, as it was
+ *   IDLE --HUP--> WAITING --authd and signer run--> READING --every change may be made--> PREPARING
+ *   PREPARING --everybody says yes--> ROUTERS --> AUTH --> EDGES --> IDLE
+ *   WAITING, READING, PREPARING --a fault, somebody says no, or nothing, or dies--> IDLE, as it was
  *
  * While the file is read the family goes on: the supervisor's loop turns inside that wait, so that a death meanwhile
  * costs no more than any other. A second HUP then waits for its turn, as it does in every other stage.
  *
- * From CORE on the new settings are the server's: who starts then starts with them. Router and authd come before the
- * edges, so that nobody gets more than the next one takes. Who does not apply what it said yes to is restarted.
+ * From ROUTERS on the new settings are the server's: who starts then starts with them. Who gets more goes before who
+ * gives more: routers, then authd and the signer, then the edges. Who does not apply what it said yes to is restarted.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -35,6 +35,9 @@ static void refuse(struct supervisor *s, const char *why) {
     r->has_sink = false;
     secrets_close(&r->parts.secrets);
     r->stage = RELOAD_IDLE;
+    for (uint32_t i = 0; i < FAMILY_UIDS; i++)
+        s->child[i].awaited = false;
+    signer_settle(s);
     log_error("Failed to reload server configuration: %s", why);
     notify_ready();
 }
@@ -50,10 +53,30 @@ static void join_lines(char *text) {
     }
 }
 
+/* Where this role applies new settings; IDLE: it has none. */
+static enum reload_stage stage_of(const struct family_role *role) {
+    switch (role->role) {
+    case BULKHEAD__ROLE__ROLE_ROUTER:
+        return RELOAD_ROUTERS;
+    case BULKHEAD__ROLE__ROLE_AUTHD:
+    case BULKHEAD__ROLE__ROLE_SIGNER:
+        return RELOAD_AUTH;
+    default:
+        return role->gifts & GIFT_LINK ? RELOAD_EDGES : RELOAD_IDLE;
+    }
+}
+
 static bool takes_settings(const struct child *c) {
-    return c->pid && !c->blamed &&
-           (c->role->role == BULKHEAD__ROLE__ROLE_ROUTER || c->role->role == BULKHEAD__ROLE__ROLE_AUTHD ||
-            c->role->gifts & GIFT_LINK);
+    return c->pid && !c->blamed && !c->dismissed && stage_of(c->role) != RELOAD_IDLE;
+}
+
+/* Who decides about identity must hear of every change before it holds. */
+static const char *who_is_missing(struct supervisor *s) {
+    if (!takes_settings(child_of(s, BULKHEAD__ROLE__ROLE_AUTHD, 0)))
+        return "authd is not running";
+    if (s->parts.tls.given && !takes_settings(child_of(s, BULKHEAD__ROLE__ROLE_SIGNER, 0)))
+        return "the signer is not running";
+    return NULL;
 }
 
 static bool anybody_awaited(const struct supervisor *s) {
@@ -79,15 +102,16 @@ static void finish(struct supervisor *s) {
         log_info("%.*s", (int)r->changes.at[i].line.len, r->changes.at[i].line.at);
     log_info("Reloaded server configuration");
     r->stage = RELOAD_IDLE;
+    signer_settle(s);
     notify_ready();
 }
 
-static void send_commits(struct supervisor *s, bool edges) {
+static void send_commits(struct supervisor *s) {
     Bulkhead__Commit commit = BULKHEAD__COMMIT__INIT;
     commit.generation = s->settings.generation;
     for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
         struct child *c = &s->child[i];
-        if (!takes_settings(c) || c->generation == s->settings.generation || edges != !!(c->role->gifts & GIFT_LINK))
+        if (!takes_settings(c) || c->generation == s->settings.generation || stage_of(c->role) != s->reload.stage)
             continue;
         if (c->prepared != s->settings.generation) /* it was started after everybody was asked */
             send_prepare(s, c, &s->settings, &s->parts);
@@ -130,29 +154,30 @@ static void commit(struct supervisor *s) {
     s->parts = r->parts;
     r->parts.secrets = SECRETS_NONE;
     settings_hold(s);
-    r->stage = RELOAD_CORE;
+    r->stage = RELOAD_ROUTERS;
     apply_own(s, &old);
-    send_commits(s, false);
+    send_commits(s);
     reload_go_on(s);
 }
 
 void reload_go_on(struct supervisor *s) {
     struct reloading *r = &s->reload;
-    while (r->stage != RELOAD_IDLE && !anybody_awaited(s)) {
+    while (r->stage > RELOAD_READING && !anybody_awaited(s)) {
         switch (r->stage) {
-        case RELOAD_READING:
-            return; /* begin() goes on */
         case RELOAD_PREPARING:
             commit(s);
             return;
-        case RELOAD_CORE:
-            r->stage = RELOAD_EDGES;
-            send_commits(s, true);
+        case RELOAD_ROUTERS:
+        case RELOAD_AUTH:
+            r->stage++;
+            send_commits(s);
             break;
         case RELOAD_EDGES:
             finish(s);
             break;
         case RELOAD_IDLE:
+        case RELOAD_WAITING:
+        case RELOAD_READING:
             break;
         }
     }
@@ -173,6 +198,7 @@ static void ask_everybody(struct supervisor *s) {
     struct reloading *r = &s->reload;
     r->stage = RELOAD_PREPARING;
     r->until_ms = s->now_ms + ANSWER_MS;
+    signer_start(s, &r->parts, r->settings.generation);
     for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
         struct child *c = &s->child[i];
         c->awaited = takes_settings(c);
@@ -188,19 +214,19 @@ static bool turn_meanwhile(void *owner) {
     return !s->stop && !s->lame;
 }
 
-static void begin(struct supervisor *s) {
+static void read_anew(struct supervisor *s) {
     static struct reader_result result;
     struct reloading *r = &s->reload;
-    if (!s->flags.config_path) {
-        refuse(s, "can only reload config when a file is provided using -c or --config");
-        return;
-    }
-    notify_reloading();
     r->stage = RELOAD_READING;
     parts_read(s, false, turn_meanwhile, &r->parts, &result);
-    r->stage = RELOAD_IDLE;
     if (s->stop || s->lame) {
         secrets_close(&r->parts.secrets);
+        r->stage = RELOAD_IDLE;
+        return;
+    }
+    const char *missing = who_is_missing(s);
+    if (missing) {
+        refuse(s, missing);
         return;
     }
     join_lines(result.message);
@@ -230,19 +256,29 @@ static void begin(struct supervisor *s) {
     }
     r->settings = s->settings;
     settings_fill_from(&r->settings, &r->next.options);
-    r->settings.generation++;
+    r->settings.generation = ++s->generation_count;
     ask_everybody(s);
 }
 
 void reload_begin(struct supervisor *s) {
     struct reloading *r = &s->reload;
-    r->again = r->stage != RELOAD_IDLE;
-    while (!s->stop && !s->lame && r->stage == RELOAD_IDLE) {
-        begin(s);
-        if (!r->again)
-            return;
-        r->again = r->stage != RELOAD_IDLE;
+    if (s->stop || s->lame)
+        return;
+    if (r->stage != RELOAD_IDLE) {
+        r->again = true;
+        return;
     }
+    if (!s->flags.config_path) {
+        refuse(s, "can only reload config when a file is provided using -c or --config");
+        return;
+    }
+    notify_reloading();
+    r->stage = RELOAD_WAITING;
+    r->until_ms = s->now_ms + ANSWER_MS;
+    if (who_is_missing(s))
+        return;
+    read_anew(s);
+    reload_go_on(s);
 }
 
 /* ---- answers ---- */
@@ -252,9 +288,16 @@ static void on_refusal(struct supervisor *s, const struct child *c, uint64_t why
     snprintf(text, sizeof text, "%s %u cannot take it: %s", c->role->name, child_link(c),
              why == SETTINGS_RINGS_TOO_SMALL
                  ? "max_payload or max_control_line is too large for the rings this server was started with"
-                 : "a value is out of bounds");
-    for (uint32_t i = 0; i < FAMILY_UIDS; i++)
-        s->child[i].awaited = false;
+                 : "a value is out of bounds, or its part of the configuration cannot be used");
+    refuse(s, text);
+}
+
+/* Its successor has not been asked, and what it would start with is not what the others said yes to. */
+void reload_on_exit(struct supervisor *s, const struct child *c) {
+    char text[64];
+    if (s->reload.stage != RELOAD_PREPARING || stage_of(c->role) != RELOAD_AUTH)
+        return;
+    snprintf(text, sizeof text, "%s died when it was asked", c->role->name);
     refuse(s, text);
 }
 
@@ -263,6 +306,8 @@ bool reload_on_note(struct supervisor *s, struct child *c, const struct note *no
     bool prepared = note->type == NOTE_PREPARED, applied = note->type == NOTE_APPLIED;
     if (!prepared && !applied)
         return false;
+    if (c->dismissed)
+        return true;
     if (note->number > r->settings.generation || !takes_settings(c)) {
         child_blame(c, "answered what it was not asked");
         return true;
@@ -291,8 +336,16 @@ uint64_t reload_tick(struct supervisor *s) {
     struct reloading *r = &s->reload;
     if (r->stage == RELOAD_IDLE || r->stage == RELOAD_READING)
         return 0;
-    if (s->now_ms < r->until_ms)
-        return r->until_ms;
+    if (r->stage == RELOAD_WAITING) {
+        const char *missing = who_is_missing(s);
+        if (!missing)
+            read_anew(s);
+        else if (s->now_ms >= r->until_ms)
+            refuse(s, missing);
+        reload_go_on(s);
+    }
+    if (r->stage == RELOAD_IDLE || s->now_ms < r->until_ms)
+        return r->stage == RELOAD_IDLE ? 0 : r->until_ms;
     bool asked = r->stage == RELOAD_PREPARING;
     for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
         struct child *c = &s->child[i];

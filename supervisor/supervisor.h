@@ -37,8 +37,10 @@ struct child {
     bool ready;                    /* has reported NOTE_READY */
     bool blamed;                   /* was killed for what it did */
     bool awaited;                  /* owes an answer to a reload */
+    bool dismissed;                /* was told to end, and nobody follows it */
     bool told_tls;                 /* has had a Tls, so every change must reach it */
     uint32_t generation, prepared; /* of the settings that it has; of those that it could take */
+    uint32_t told;                 /* generation of the parts that it was sent last; UINT32_MAX: none */
     uint64_t started_ms;
     uint64_t restart_ms; /* not running: when to start it; 0: not by time */
 };
@@ -76,10 +78,18 @@ enum router_state {
 struct parts {
     struct tls_options tls;
     struct secrets secrets;
-    uint32_t key; /* number of the private key */
 };
 
-enum reload_stage { RELOAD_IDLE, RELOAD_READING, RELOAD_PREPARING, RELOAD_CORE, RELOAD_EDGES };
+/* In this order; each of the last three is where those apply the new settings. */
+enum reload_stage {
+    RELOAD_IDLE,
+    RELOAD_WAITING,
+    RELOAD_READING,
+    RELOAD_PREPARING,
+    RELOAD_ROUTERS,
+    RELOAD_AUTH,
+    RELOAD_EDGES
+};
 
 struct reloading {
     enum reload_stage stage;
@@ -104,10 +114,10 @@ struct supervisor {
     struct reload_state config; /* what runs */
     struct parts parts;         /* the same */
     int memory_fd;              /* the READER_MEMORY of the last reading; -1: none */
-    uint32_t reading_count;
     struct settings settings;
     uint32_t payload_most, control_line_most; /* largest limits since the start: rings may still hold such messages */
-    struct binding_key *key; /* in locked memory */
+    uint32_t generation_count;                /* of all reloads, also of those that were refused */
+    struct binding_key *key;                  /* in locked memory */
     struct spawner spawner;
     struct child child[FAMILY_UIDS];
     int epoll_fd;
@@ -134,8 +144,7 @@ struct supervisor {
     int ledger_fd; /* authd's own, never mapped here */
     int counters_fd[FAMILY_ROLE_END]; /* of roles that are no edges */
 
-    /* authd */
-    struct restarts authd_restarts;
+    struct restarts authd_restarts, signer_restarts;
 
     /* edges */
     uint32_t edge_count;
@@ -243,6 +252,14 @@ void routers_link(struct supervisor *s, uint32_t link, bool fresh);
 void authd_start(struct supervisor *s);
 void authd_on_exit(struct supervisor *s, struct child *c, bool fault);
 
+/* ---- signer.c ---- */
+
+/* Starts it with these parts, if there is TLS in them and it does not run. */
+void signer_start(struct supervisor *s, struct parts *p, uint32_t generation);
+/* Sees that it runs exactly if there is TLS now. */
+void signer_settle(struct supervisor *s);
+void signer_on_exit(struct supervisor *s, struct child *c, bool fault);
+
 /* ---- edges.c ---- */
 
 void edges_start(struct supervisor *s, uint32_t link);
@@ -264,6 +281,7 @@ void edges_router_died(struct supervisor *s);
 void reload_begin(struct supervisor *s);
 /* True if the note was an answer to a reload. */
 bool reload_on_note(struct supervisor *s, struct child *c, const struct note *note);
+void reload_on_exit(struct supervisor *s, const struct child *c);
 void reload_go_on(struct supervisor *s);    /* somebody who was awaited has gone */
 uint64_t reload_tick(struct supervisor *s); /* returns when to call again, 0: no need */
 

@@ -67,7 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (e == ERR_OK) {
         check_parts(&c);
         options_fill(&c.options);
-        reload_keep(&state, &c, key);
+        reload_keep(&state, &c, view_of("", 0), key);
         config_check_start(&c);
     }
     config_close(&c);

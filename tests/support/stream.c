@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "nats/subject.h"
+#include "tests/support/oracle.h"
 
 static const char *const subjects[] = {"a", "b", "a.x", "a.y", "b.x", "b.y.z"};
 static const char *const patterns[] = {"a", "b", "a.x", "a.y", "b.x", "b.y.z", "*", "a.*", ">", "b.>", "*.x", "b.*.z"};
@@ -21,18 +22,44 @@ static void log_add(struct log *l, uint64_t entry) {
     l->at[l->count++] = entry;
 }
 
+/* ---- permissions ---- */
+
+enum { SETS = 3 };
+static const struct oracle_set sets[SETS + 1] = {
+    [1] = {.line = {"+pub a.>", "+pub *", "-pub b", "-sub b.x", "-sub a.x q1"}, .count = 5},
+    [2] = {.line = {"+sub a.>", "+sub > q2", "+sub b", "-pub a.y", "-sub a.y"}, .count = 5},
+    [3] = {.line = {"-pub b.*.z", "-sub *.x", "-sub b q2"}, .count = 3},
+};
+
+static void stream_rules(struct world *w) {
+    for (uint32_t i = 1; i <= SETS; i++) {
+        const char *lines[ORACLE_LINES_MAX];
+        for (uint32_t k = 0; k < sets[i].count; k++)
+            lines[k] = sets[i].line[k];
+        world_rules(w, i, lines, sets[i].count, 0, 0);
+    }
+}
+
 /* ---- the oracle ---- */
 
 static void want_pub(struct stream *s, const struct op *op) {
     struct outcome *o = &s->want;
     uint64_t id = (uint64_t)op->conn << 32 | op->seq;
-    bool echo = o->conn[op->conn].options & RECORD_ECHO;
+    struct stream_conn *from = &o->conn[op->conn];
+    bool echo = from->options & RECORD_ECHO;
+    if (from->set && !oracle_publish(&sets[from->set], subjects[op->subject])) {
+        from->denies++;
+        return;
+    }
     bool served[STREAM_QUEUES] = {false};
     struct view subject = view_of(subjects[op->subject], strlen(subjects[op->subject]));
     for (uint32_t i = 0; i < s->sub_count; i++) {
         struct stream_sub *sub = &o->sub[i];
         if (!sub->live || (sub->conn == op->conn && !echo) ||
             !subject_matches(view_of(patterns[sub->subject], strlen(patterns[sub->subject])), subject))
+            continue;
+        uint8_t set = o->conn[sub->conn].set;
+        if (set && oracle_withheld(&sets[set], subjects[op->subject], queues[sub->queue]))
             continue;
         if (sub->queue) {
             if (!served[sub->queue])
@@ -52,7 +79,7 @@ static void want_op(struct stream *s, const struct op *op) {
     struct stream_conn *conn = &o->conn[op->conn];
     switch (op->type) {
     case OP_CONNECT:
-        *conn = (struct stream_conn){.link = op->link, .options = op->options, .live = true};
+        *conn = (struct stream_conn){.link = op->link, .options = op->options, .set = op->set, .live = true};
         break;
     case OP_OPTIONS:
         conn->options = op->options;
@@ -60,6 +87,10 @@ static void want_op(struct stream *s, const struct op *op) {
     case OP_SUB:
         *sub = (struct stream_sub){.conn = op->conn, .subject = op->subject, .queue = op->queue, .made = true};
         sub->live = op->after == UINT32_MAX || !o->sub[op->after].live;
+        if (conn->set && !oracle_subscribe(&sets[conn->set], patterns[op->subject], queues[op->queue])) {
+            sub->live = false;
+            conn->denies++;
+        }
         break;
     case OP_UNSUB:
         if (!sub->live)
@@ -114,7 +145,8 @@ static uint32_t pick_sub(const struct stream *s, struct rnd *r, uint32_t conn) {
 static void add_connect(struct stream *s, struct rnd *r, uint32_t link) {
     check(s->conn_count < STREAM_CONNS_MAX);
     uint8_t options = (uint8_t)(RECORD_HEADERS | (rnd_below(r, 4) ? RECORD_ECHO : 0));
-    add(s, (struct op){.type = OP_CONNECT, .link = (uint8_t)link, .conn = s->conn_count++, .options = options});
+    uint8_t set = (uint8_t)(rnd_below(r, 2) ? 1 + rnd_below(r, SETS) : 0);
+    add(s, (struct op){.type = OP_CONNECT, .link = (uint8_t)link, .conn = s->conn_count++, .options = options, .set = set});
 }
 
 static void add_pub(struct stream *s, struct rnd *r, uint32_t link) {
@@ -228,6 +260,7 @@ void run_begin(struct run *run, const struct stream *s, struct world *w) {
     run->stream = s;
     run->world = w;
     running = run;
+    stream_rules(w);
     for (uint32_t i = 0; i < w->edge_count; i++)
         w->edge[i].delivered = delivered;
 }
@@ -238,11 +271,17 @@ void run_op(struct run *run, const struct op *op) {
     struct stream_conn *conn = &o->conn[op->conn];
     struct stream_sub *sub = &o->sub[op->sub];
     switch (op->type) {
-    case OP_CONNECT:
+    case OP_CONNECT: {
         conn->link = op->link;
-        conn->number = edge_connect(e, 1, op->options);
+        conn->number = edge_number(e);
+        struct binding b = edge_binding(e, conn->number, 1);
+        b.permissions = op->set;
+        binding_seal(&b, &e->world->key);
+        edge_bind(e, conn->number, &b);
+        edge_options(e, conn->number, op->options);
         e->conn[conn->number].uid = op->conn;
         break;
+    }
     case OP_OPTIONS:
         edge_options(e, conn->number, op->options);
         break;
@@ -358,6 +397,11 @@ const char *run_judge(struct run *run) {
         bool used = e->conn[got->number].used && e->conn[got->number].uid == i;
         if (used != s->want.conn[i].live || (used && e->conn[got->number].kick_count)) {
             snprintf(verdict, sizeof verdict, "connection %u is %s, not so", i, used ? "alive or kicked" : "over");
+            return verdict;
+        }
+        if (used && e->conn[got->number].deny_count != s->want.conn[i].denies) {
+            snprintf(verdict, sizeof verdict, "connection %u was refused %u times, not %u", i, e->conn[got->number].deny_count,
+                     s->want.conn[i].denies);
             return verdict;
         }
     }

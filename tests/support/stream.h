@@ -2,7 +2,8 @@
  *
  * A stream is a list of batches. A batch holds records of one link, or messages alone of all links; the next begins when
  * everything has been consumed. So what each subscription gets of each publisher does not depend on how links interleave,
- * nor on how many routers die. The oracle is a list of subscriptions and subject_matches.
+ * nor on how many routers die. The oracle is a list of subscriptions and subject_matches. Half of the connections have a permission
+ * set, which oracle.h judges; run_begin puts the sets into the world's book.
  */
 #ifndef TESTS_SUPPORT_STREAM_H
 #define TESTS_SUPPORT_STREAM_H
@@ -14,6 +15,7 @@ enum op_type { OP_CONNECT, OP_OPTIONS, OP_SUB, OP_UNSUB, OP_PUB, OP_CLOSE, OP_GA
 struct op {
     uint8_t type, link, options;
     uint8_t subject, queue; /* indexes; queue 0: none */
+    uint8_t set;            /* of OP_CONNECT */
     uint32_t conn, sub, after; /* uids; after UINT32_MAX: none */
     uint32_t max, seq;
 };
@@ -33,8 +35,8 @@ struct stream_sub {
 };
 
 struct stream_conn {
-    uint32_t number, seq;
-    uint8_t link, options;
+    uint32_t number, seq, denies;
+    uint8_t link, options, set; /* set: number of its permissions, 0: none */
     bool live, gate;
 };
 

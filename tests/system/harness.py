@@ -104,14 +104,15 @@ class Server:
     """A running server. Options are the long options of the command line, without dashes; flags are passed as they are.
 
     config: text of a configuration file, in which {directory} stands for the server's own folder; then the port is the
-    file's if it names none here, and the file is self.config_path. The log is read from stderr.
+    file's if it names none here, and the file is self.config_path. The log is read from stderr. environment: variables that
+    the server has beside those of the test. directory: an empty folder, which becomes the server's own.
     """
 
-    def __init__(self, port=None, flags=(), config=None, **options):
+    def __init__(self, port=None, flags=(), config=None, environment=None, directory=None, **options):
         if not EXECUTABLE:
             raise AssertionError("there is no server to test: build it, or set BULKHEAD_SERVER")
         self.port = port or free_port()
-        self.directory = tempfile.mkdtemp(prefix="bulkhead-test-")
+        self.directory = directory or tempfile.mkdtemp(prefix="bulkhead-test-")
         self.config_path = os.path.join(self.directory, "server.conf")
         if config is not None:
             os.chmod(self.directory, 0o755)
@@ -120,7 +121,8 @@ class Server:
         self._lines = []
         self._more_lines = threading.Condition()
         self._process = subprocess.Popen(self._command_line(options, flags), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                         stderr=subprocess.STDOUT, preexec_fn=_die_with_parent)
+                                         stderr=subprocess.STDOUT, preexec_fn=_die_with_parent,
+                                         env={**os.environ, **(environment or {})})
         self.pid = self._process.pid
         self._log_reader = threading.Thread(target=self._read_log, daemon=True)
         self._log_reader.start()

@@ -188,6 +188,9 @@ START_TEST(what_a_start_refuses) {
         {"no_auth_user: foo", "no_auth_user: \"foo\" present, but users are not defined"},
         {"no_auth_user: foo\nauthorization { users: [ {user: a, password: b} ] }",
          "no_auth_user: \"foo\" not present as user in authorization block or account configuration"},
+        {"no_auth_user: a\n"
+         "authorization { users: [ {nkey: UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4} ] }",
+         "no_auth_user: \"a\" present, but users are not defined"},
         {"system_account: X", "error resolving system account: account missing"},
         {"websocket { port: 80 }", "websocket requires TLS configuration"},
         {"cluster { port: 6222 }", "t.conf:1:0: option \"cluster\" is not available in this server yet"},

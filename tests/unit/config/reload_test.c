@@ -5,11 +5,13 @@
 
 static const uint8_t key[RELOAD_KEY_BYTES] = {1, 2, 3};
 
+static const char *certificates = "";
+
 static void keep(struct reload_state *state, const char *text) {
     struct config c;
     ck_assert_msg(test_read(&c, text) == ERR_OK, "%s: %s", text, test_said(&c));
     options_fill(&c.options);
-    reload_keep(state, &c, key);
+    reload_keep(state, &c, view_text(certificates), key);
     config_close(&c);
 }
 
@@ -54,8 +56,8 @@ START_TEST(changes) {
         {"accounts { A { users: [ {user: a, password: b} ] } }", "accounts { A { users: [ {password: b, user: a} ] } }",
          "Reloaded: accounts"},
         {"accounts [A]", "accounts { A {} }", ""},
-        {"", "tls { timeout: 3 }", "Reloaded: tls = enabled"},
-        {"tls { timeout: 3 }", "", "Reloaded: tls = disabled"},
+        {"", "tls { timeout: 3 }", "Reloaded: tls = enabled|Reloaded: tls timeout = 3"},
+        {"tls { timeout: 3 }", "", "Reloaded: tls = disabled|Reloaded: tls timeout = 0"},
         {"cluster { port: 1, no_advertise: true }", "cluster { port: 1 }", "Reloaded: cluster"},
         {"cluster { port: 1, routes: [nats://a:1] }", "cluster { port: 1, routes: [nats://b:1] }",
          "Reloaded: cluster routes"},

@@ -1,0 +1,773 @@
+/* bulkhead-authd itself, behind its walls, with this test as its supervisor, its router and its edges. */
+#include <check.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <poll.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define ERR_STATE openssl_err_state
+#include <openssl/evp.h>
+#include <openssl/x509v3.h>
+#undef ERR_STATE
+
+#include "base/clock.h"
+#include "ipc/auth.pb-c.h"
+#include "ipc/book.pb-c.h"
+#include "ipc/channel.h"
+#include "ipc/control.pb-c.h"
+#include "ipc/nonce.h"
+#include "ipc/note.h"
+#include "ipc/settings.h"
+#include "nats/nkey.h"
+#include "shm/binding.h"
+#include "shm/book.h"
+#include "shm/counters.h"
+#include "shm/ledger.h"
+#include "shm/memfd.h"
+#include "shm/record.h"
+
+enum { EDGES = 2, DEADLINE_MS = 30000, ANSWERS_MAX = 4096 };
+
+/* ---- the family around it ---- */
+
+struct reply {
+    bool bound;
+    uint32_t id, reason;
+    struct binding binding;
+    uint32_t payload_max;
+};
+
+struct peer_edge {
+    struct channel channel;
+    uint64_t incarnation;
+    Bulkhead__Policy policy;
+    uint32_t policies;
+    struct reply reply[ANSWERS_MAX];
+    uint32_t reply_count, generation;
+    char nonces[NONCE_ASK_MAX * NONCE_CHARS];
+    uint32_t nonce_bytes;
+    uint8_t address; /* last byte of the clients' address */
+};
+
+static struct {
+    pid_t pid;
+    struct channel control, router;
+    bool acknowledges; /* the router does */
+    uint64_t grown_pos;
+    uint32_t grown;
+    struct peer_edge edge[EDGES];
+    struct binding_key key;
+    struct settings settings;
+    int book_fd, ledger_fd, counters_fd;
+} f;
+
+static void acknowledge(void) {
+    Bulkhead__BookRead read = BULKHEAD__BOOK_READ__INIT;
+    read.read_pos = f.grown_pos;
+    ck_assert_int_eq(channel_send(&f.router, MESSAGE_BOOK_READ, &read.base, NULL, 0), ERR_OK);
+}
+
+static enum err on_grown(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)c, (void)owner, (void)fds;
+    f.grown_pos = ((const Bulkhead__BookGrown *)message)->written_pos;
+    f.grown++;
+    if (f.acknowledges)
+        acknowledge();
+    return ERR_OK;
+}
+
+static enum err on_policy(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)c, (void)fds;
+    struct peer_edge *e = owner;
+    e->policy = *(const Bulkhead__Policy *)message;
+    e->policies++;
+    return ERR_OK;
+}
+
+static enum err on_bound(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)c, (void)fds;
+    struct peer_edge *e = owner;
+    const Bulkhead__Bound *m = message;
+    struct reply *r = &e->reply[e->reply_count++];
+    *r = (struct reply){.bound = true, .id = m->id, .payload_max = m->payload_max};
+    return binding_open(&r->binding, &f.key, m->sealed.data, (uint32_t)m->sealed.len);
+}
+
+static enum err on_refusal(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)c, (void)fds;
+    struct peer_edge *e = owner;
+    const Bulkhead__Refusal *m = message;
+    e->reply[e->reply_count++] = (struct reply){.id = m->id, .reason = m->reason};
+    return ERR_OK;
+}
+
+static enum err on_nonces(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)c, (void)fds;
+    struct peer_edge *e = owner;
+    const Bulkhead__Nonces *m = message;
+    e->nonce_bytes = (uint32_t)m->text.len;
+    memcpy(e->nonces, m->text.data, m->text.len);
+    return ERR_OK;
+}
+
+static const struct channel_rule router_rules[] = {
+    {MESSAGE_BOOK_GROWN, 0, 1, 64, &bulkhead__book_grown__descriptor, on_grown}};
+static const struct channel_rule edge_rules[] = {
+    {MESSAGE_POLICY, 0, 1, 64, &bulkhead__policy__descriptor, on_policy},
+    {MESSAGE_BOUND, 0, 1, 256, &bulkhead__bound__descriptor, on_bound},
+    {MESSAGE_REFUSAL, 0, 1, 256, &bulkhead__refusal__descriptor, on_refusal},
+    {MESSAGE_NONCES, 0, 1, CHANNEL_FRAME_MAX, &bulkhead__nonces__descriptor, on_nonces},
+};
+
+/* Handles what comes for a while. */
+static void turn(int ms) {
+    struct pollfd fds[1 + EDGES] = {{f.router.fd, POLLIN, 0}};
+    for (int i = 0; i < EDGES; i++)
+        fds[1 + i] = (struct pollfd){f.edge[i].channel.fd, POLLIN, 0};
+    poll(fds, 1 + EDGES, ms);
+    if (f.router.fd >= 0)
+        channel_receive(&f.router, 64);
+    for (int i = 0; i < EDGES; i++) {
+        if (f.edge[i].channel.fd >= 0 && channel_receive(&f.edge[i].channel, 64) == ERR_END)
+            channel_close(&f.edge[i].channel);
+    }
+}
+
+#define UNTIL(condition)                                                                                               \
+    do {                                                                                                               \
+        for (uint64_t end = clock_mono_ms() + DEADLINE_MS; !(condition);) {                                            \
+            ck_assert_msg(clock_mono_ms() < end, "never: " #condition);                                                \
+            turn(10);                                                                                                  \
+        }                                                                                                              \
+    } while (0)
+
+static struct note next_note(void) {
+    struct note note;
+    for (uint64_t end = clock_mono_ms() + DEADLINE_MS; note_receive(f.control.fd, &note) != ERR_OK; turn(5))
+        ck_assert_msg(clock_mono_ms() < end, "no note");
+    return note;
+}
+
+static void send_part(uint32_t generation, const char *text) {
+    int fd;
+    void *at;
+    size_t bytes;
+    Bulkhead__AuthPart part = BULKHEAD__AUTH_PART__INIT;
+    part.generation = generation;
+    ck_assert_int_eq(memfd_make(&fd, "part", strlen(text) + 1, 1), ERR_OK);
+    ck_assert_int_eq(memfd_size(fd, &bytes), ERR_OK);
+    ck_assert_int_eq(memfd_map(&at, fd, bytes, 1), ERR_OK);
+    memcpy(at, text, strlen(text));
+    munmap(at, bytes);
+    ck_assert_int_eq(channel_send(&f.control, MESSAGE_AUTH_PART, &part.base, &fd, 1), ERR_OK);
+    close(fd);
+}
+
+static int introduce(Bulkhead__Role role, uint32_t link, uint64_t incarnation) {
+    int ends[2];
+    Bulkhead__Peer peer = BULKHEAD__PEER__INIT;
+    peer.role = role;
+    peer.link = link;
+    peer.incarnation = incarnation;
+    peer.kind = LINK_FRONTEND;
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+    ck_assert_int_eq(channel_send(&f.control, MESSAGE_PEER, &peer.base, &ends[0], 1), ERR_OK);
+    close(ends[0]);
+    return ends[1];
+}
+
+static void open_router(void) {
+    int fd = introduce(BULKHEAD__ROLE__ROLE_ROUTER, 0, 0);
+    ck_assert_int_eq(channel_open(&f.router, fd, "authd", router_rules, 1, NULL, 0), ERR_OK);
+}
+
+static void open_edge(int i) {
+    struct peer_edge *e = &f.edge[i];
+    int fd = introduce(BULKHEAD__ROLE__ROLE_FRONTEND, (uint32_t)i, e->incarnation);
+    e->policies = 0;
+    ck_assert_int_eq(channel_open(&e->channel, fd, "authd", edge_rules, 4, e, 0), ERR_OK);
+}
+
+static void execute(int control) {
+    char path[4096] = {0};
+    ck_assert_int_gt(readlink("/proc/self/exe", path, sizeof path - 64), 0);
+    char *folder = dirname(path); /* build/tests/unit/authd */
+    strcat(folder, "/../../../bulkhead-authd");
+    signal(SIGPIPE, SIG_DFL);
+    if (control != CONTROL_FD)
+        dup2(control, CONTROL_FD);
+    else
+        fcntl(control, F_SETFD, 0);
+    execl(folder, "bulkhead-authd", (char *)NULL);
+    _exit(127);
+}
+
+static void start_process(void) {
+    int ends[2];
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+    f.pid = fork();
+    if (f.pid == 0)
+        execute(ends[1]);
+    close(ends[1]);
+    ck_assert_int_eq(channel_open(&f.control, ends[0], "authd", NULL, 0, NULL, 0), ERR_OK);
+}
+
+/* part: NULL for none. The router and the edges follow. */
+static void start_authd(const char *part) {
+    Bulkhead__Key key = BULKHEAD__KEY__INIT;
+    Bulkhead__Settings settings;
+    const int memory[] = {f.book_fd, f.ledger_fd};
+    start_process();
+    key.number = f.key.number;
+    key.key = (ProtobufCBinaryData){sizeof f.key.key, f.key.key};
+    channel_send(&f.control, MESSAGE_KEY, &key.base, NULL, 0);
+    settings_fill(&settings, &f.settings);
+    channel_send(&f.control, MESSAGE_SETTINGS, &settings.base, &f.counters_fd, 1);
+    if (part)
+        send_part(f.settings.generation, part);
+    channel_send(&f.control, MESSAGE_BOOK, NULL, memory, 2);
+}
+
+static void start_all(const char *part) {
+    start_authd(part);
+    open_router();
+    for (int i = 0; i < EDGES; i++)
+        open_edge(i);
+    ck_assert_int_eq(next_note().type, NOTE_READY);
+    for (int i = 0; i < EDGES; i++)
+        UNTIL(f.edge[i].policies == 1);
+}
+
+static void close_all(void) {
+    channel_close(&f.control);
+    channel_close(&f.router);
+    for (int i = 0; i < EDGES; i++)
+        channel_close(&f.edge[i].channel);
+}
+
+static int end_authd(int how) {
+    int status;
+    if (how)
+        kill(f.pid, how);
+    else
+        channel_send(&f.control, MESSAGE_STOP, NULL, NULL, 0);
+    ck_assert_int_eq(waitpid(f.pid, &status, 0), f.pid);
+    close_all();
+    return status;
+}
+
+static void set_up(void) {
+    memset(&f, 0, sizeof f);
+    signal(SIGPIPE, SIG_IGN);
+    f.acknowledges = true;
+    f.key.number = 3;
+    randombytes_buf(f.key.key, sizeof f.key.key);
+    f.settings = (struct settings){.server_id = "N",
+                                   .server_name = "N",
+                                   .host = "127.0.0.1",
+                                   .port = 4222,
+                                   .max_payload = 4096,
+                                   .max_control_line = 4096,
+                                   .max_pending = 1 << 20,
+                                   .ping_interval_ms = 1000,
+                                   .ping_max = 2,
+                                   .write_deadline_ms = 1000,
+                                   .auth_timeout_ms = 1000,
+                                   .source_wait_ms = 20,
+                                   .source_share_ms = 100,
+                                   .edge_dead_ms = 1000,
+                                   .replay_ms = 500,
+                                   .spill_bytes = 1 << 20,
+                                   .generation = 1};
+    f.control.fd = f.router.fd = -1;
+    for (uint32_t i = 0; i < EDGES; i++) {
+        f.edge[i].incarnation = 100 + i;
+        f.edge[i].channel.fd = -1;
+    }
+    ck_assert_int_eq(memfd_make(&f.book_fd, "book", BOOK_BYTES, 0), ERR_OK);
+    ck_assert_int_eq(memfd_make(&f.ledger_fd, "ledger", LEDGER_BYTES, 0), ERR_OK);
+    ck_assert_int_eq(memfd_make(&f.counters_fd, "counters", sizeof(struct counters), 1), ERR_OK);
+}
+
+static void tear_down(void) {
+    int status = end_authd(0);
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "authd ended with %x", status);
+    close(f.book_fd);
+    close(f.ledger_fd);
+    close(f.counters_fd);
+}
+
+/* ---- logins ---- */
+
+
+/* NULL: empty. */
+static ProtobufCBinaryData bytes_of(const char *text) {
+    return (ProtobufCBinaryData){text ? strlen(text) : 0, (uint8_t *)(uintptr_t)text};
+}
+
+static Bulkhead__Login new_login(struct peer_edge *e) {
+    static uint8_t address[16] = {[10] = 0xff, [11] = 0xff, 10, 0, 0, 0};
+    Bulkhead__Login m = BULKHEAD__LOGIN__INIT;
+    m.id = ++e->generation;
+    m.conn = 5;
+    m.generation = m.id;
+    m.ahead = false;
+    m.has_type = true;
+    m.type = BULKHEAD__CONNECTION_TYPE__TYPE_STANDARD;
+    address[15] = e->address;
+    m.has_address = true;
+    m.address = (ProtobufCBinaryData){16, address};
+    return m;
+}
+
+static uint32_t send_login(struct peer_edge *e, const Bulkhead__Login *m) {
+    ck_assert_int_eq(channel_send(&e->channel, MESSAGE_LOGIN, &m->base, NULL, 0), ERR_OK);
+    return m->id;
+}
+
+static uint32_t send_user(struct peer_edge *e, const char *user, const char *pass) {
+    Bulkhead__Login m = new_login(e);
+    m.has_user = m.has_pass = true;
+    m.user = bytes_of(user);
+    m.pass = bytes_of(pass);
+    return send_login(e, &m);
+}
+
+static const struct reply *find_reply(const struct peer_edge *e, uint32_t id) {
+    for (uint32_t i = 0; i < e->reply_count; i++) {
+        if (e->reply[i].id == id)
+            return &e->reply[i];
+    }
+    return NULL;
+}
+
+static const struct reply *wait_reply(struct peer_edge *e, uint32_t id) {
+    UNTIL(find_reply(e, id));
+    return find_reply(e, id);
+}
+
+static const struct reply *log_in(struct peer_edge *e, const char *user, const char *pass) {
+    return wait_reply(e, send_user(e, user, pass));
+}
+
+static const struct reply *log_in_nkey(struct peer_edge *e, const char *nonce, const char *signed_nonce) {
+    uint8_t seed[crypto_sign_SEEDBYTES], public[NKEY_BYTES], secret[crypto_sign_SECRETKEYBYTES], sig[64];
+    char text[NKEY_TEXT_LEN + 1], encoded[128], nonce_text[NONCE_CHARS + 1] = {0};
+    for (size_t i = 0; i < sizeof seed; i++)
+        seed[i] = (uint8_t)i;
+    crypto_sign_seed_keypair(public, secret, seed);
+    nkey_format(text, NKEY_USER, public);
+    crypto_sign_detached(sig, NULL, (const uint8_t *)signed_nonce, NONCE_CHARS, secret);
+    sodium_bin2base64(encoded, sizeof encoded, sig, sizeof sig, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+    memcpy(nonce_text, nonce, NONCE_CHARS);
+    Bulkhead__Login m = new_login(e);
+    m.has_nkey = m.has_sig = m.has_nonce = true;
+    m.nkey = bytes_of(text);
+    m.sig = bytes_of(encoded);
+    m.nonce = bytes_of(nonce_text);
+    return wait_reply(e, send_login(e, &m));
+}
+
+static void want_nonces(struct peer_edge *e, uint32_t count) {
+    Bulkhead__WantNonces want = BULKHEAD__WANT_NONCES__INIT;
+    want.count = count;
+    e->nonce_bytes = 0;
+    ck_assert_int_eq(channel_send(&e->channel, MESSAGE_WANT_NONCES, &want.base, NULL, 0), ERR_OK);
+    UNTIL(e->nonce_bytes);
+    ck_assert_uint_eq(e->nonce_bytes, count * NONCE_CHARS);
+}
+
+static struct note reload(const char *part, uint32_t generation) {
+    Bulkhead__Settings settings;
+    f.settings.generation = generation;
+    if (part)
+        send_part(generation, part);
+    settings_fill(&settings, &f.settings);
+    channel_send(&f.control, MESSAGE_PREPARE, &settings.base, NULL, 0);
+    struct note note = next_note();
+    ck_assert_int_eq(note.type, NOTE_PREPARED);
+    ck_assert_uint_eq(note.number, generation);
+    return note;
+}
+
+static void commit(uint32_t generation) {
+    Bulkhead__Commit message = BULKHEAD__COMMIT__INIT;
+    message.generation = generation;
+    channel_send(&f.control, MESSAGE_COMMIT, &message.base, NULL, 0);
+}
+
+#define HASH_SLOW "$2a$10$abcdefghijklmnopqrstuuqflPDzB6gcMhKa1rZqKiun2YGL5sa2u"
+#define NKEY_U    "UAB2CB576PHBBPQ5ODORRZ2LYCMWPZGWGCN2KDK7DXOIMZASKUY3RLKK"
+
+static const char part_users[] =
+    "authorization {users: [{user: \"a\", pass: \"p\", permissions: {publish: {deny: [\"x\"]}}}, "
+    "{user: \"b\", pass: \"p\"}]}";
+
+/* ---- tests ---- */
+
+START_TEST(test_no_auth) {
+    start_all(NULL);
+    struct peer_edge *e = &f.edge[0];
+    ck_assert(!e->policy.auth_required && !e->policy.login && !e->policy.nonce && e->policy.anonymous);
+    Bulkhead__Login m = new_login(e);
+    m.ahead = true;
+    const struct reply *r = wait_reply(e, send_login(e, &m));
+    ck_assert(r->bound);
+    ck_assert_uint_eq(r->binding.account, 1);
+    ck_assert_uint_eq(r->binding.link, 0);
+    ck_assert_uint_eq(r->binding.incarnation, 100);
+    ck_assert_uint_eq(r->binding.permissions, 0);
+    ck_assert_uint_eq(r->payload_max, 0);
+    ck_assert(log_in(e, "whoever", "x")->bound);
+}
+END_TEST
+
+START_TEST(test_users) {
+    start_all(part_users);
+    struct peer_edge *e = &f.edge[0];
+    ck_assert(e->policy.auth_required && e->policy.login && !e->policy.nonce && !e->policy.anonymous);
+    ck_assert_int_eq(e->policy.log_form, BULKHEAD__LOG_FORM__LOG_USER);
+    const struct reply *a = log_in(e, "a", "p"), *b = log_in(&f.edge[1], "b", "p");
+    ck_assert(a->bound && b->bound);
+    ck_assert_uint_ne(a->binding.principal, b->binding.principal);
+    ck_assert_uint_ne(a->binding.permissions, 0);
+    ck_assert_uint_eq(b->binding.permissions, 0);
+    ck_assert_uint_eq(b->binding.link, 1);
+    const struct reply *r = log_in(e, "a", "q");
+    ck_assert(!r->bound && r->reason == BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION);
+    Bulkhead__Login m = new_login(e);
+    m.ahead = true;
+    r = wait_reply(e, send_login(e, &m));
+    ck_assert(!r->bound && r->reason == BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION);
+    m = new_login(e);
+    m.generation = 1;
+    r = wait_reply(e, send_login(e, &m));
+    ck_assert(!r->bound && r->reason == BULKHEAD__REFUSAL_REASON__REFUSAL_STALE);
+}
+END_TEST
+
+/* A login waits until the router knows the accounts. */
+START_TEST(test_router_first) {
+    f.acknowledges = false;
+    start_authd(part_users);
+    open_router();
+    open_edge(0);
+    uint32_t id = send_user(&f.edge[0], "a", "p");
+    UNTIL(f.grown == 1 && f.edge[0].policies == 1);
+    turn(50);
+    ck_assert_ptr_null(find_reply(&f.edge[0], id));
+    acknowledge();
+    ck_assert(wait_reply(&f.edge[0], id)->bound);
+    ck_assert_int_eq(next_note().type, NOTE_READY);
+}
+END_TEST
+
+/* What needs no hash does not wait for one; two users' hashes come in any order, each right. */
+START_TEST(test_hashes) {
+    start_all("authorization {users: [{user: \"h\", pass: \"" HASH_SLOW "\"}, {user: \"a\", pass: \"p\"}]}");
+    struct peer_edge *e = &f.edge[0];
+    uint32_t good = send_user(e, "h", "secret"), bad = send_user(e, "h", "wrong"), unknown = send_user(e, "zz", "x");
+    uint32_t plain = send_user(e, "a", "p"), wrong = send_user(e, "a", "q");
+    ck_assert(wait_reply(e, plain)->bound);
+    ck_assert_uint_eq(e->reply[0].id, plain);
+    ck_assert(wait_reply(e, good)->bound);
+    ck_assert(!wait_reply(e, bad)->bound);
+    ck_assert(!wait_reply(e, unknown)->bound);
+    ck_assert(!wait_reply(e, wrong)->bound);
+    /* An edge that goes takes its logins with it. */
+    for (int i = 0; i < 50; i++)
+        send_user(&f.edge[1], "zz", "x");
+    channel_close(&f.edge[1].channel);
+    ck_assert(log_in(e, "h", "secret")->bound);
+}
+END_TEST
+
+/* A reload while a hash is made: the login is decided by what is in force when it is there. */
+START_TEST(test_hash_over_reload) {
+    start_all("authorization {users: [{user: \"h\", pass: \"" HASH_SLOW "\"}, {user: \"a\", pass: \"p\"}]}");
+    struct peer_edge *e = &f.edge[0];
+    uint32_t first = send_user(e, "h", "secret"), plain = send_user(e, "a", "p");
+    UNTIL(find_reply(e, plain));
+    uint32_t answered = e->reply_count;
+    ck_assert_uint_eq(reload(part_users, 2).value, 0);
+    commit(2);
+    ck_assert_int_eq(next_note().type, NOTE_APPLIED);
+    const struct reply *r = wait_reply(e, first);
+    if (answered == 1) /* it was not there before */
+        ck_assert(!r->bound || r->binding.serial < log_in(e, "a", "p")->binding.serial);
+}
+END_TEST
+
+START_TEST(test_nkeys) {
+    static const char part[] = "authorization {users: [{nkey: \"" NKEY_U "\"}]}";
+    char one[NONCE_CHARS], two[NONCE_CHARS], three[NONCE_CHARS];
+    start_all(part);
+    struct peer_edge *e = &f.edge[0];
+    ck_assert(e->policy.nonce);
+    ck_assert_int_eq(e->policy.log_form, BULKHEAD__LOG_FORM__LOG_NKEY);
+    want_nonces(e, 3);
+    memcpy(one, e->nonces, NONCE_CHARS);
+    memcpy(two, e->nonces + NONCE_CHARS, NONCE_CHARS);
+    memcpy(three, e->nonces + 2 * NONCE_CHARS, NONCE_CHARS);
+    ck_assert(log_in_nkey(e, one, one)->bound);
+    ck_assert(!log_in_nkey(e, one, one)->bound);          /* another connection shows the same */
+    ck_assert(!log_in_nkey(&f.edge[1], two, two)->bound); /* another link */
+    ck_assert(!log_in_nkey(e, three, two)->bound);
+    end_authd(SIGKILL);
+    start_all(part);
+    ck_assert(!log_in_nkey(e, one, one)->bound); /* used before the death */
+    ck_assert(!log_in_nkey(e, three, three)->bound);
+    ck_assert(log_in_nkey(e, two, two)->bound); /* not used before */
+    ck_assert(!log_in_nkey(e, two, two)->bound);
+    want_nonces(e, NONCE_ASK_MAX);
+}
+END_TEST
+
+static uint32_t floors_of(uint32_t principal, uint32_t kick) {
+    struct book book;
+    struct book_entry entry;
+    uint32_t count = 0;
+    ck_assert_int_eq(book_open(&book, f.book_fd, false), ERR_OK);
+    while (book_next(&book, &entry) == ERR_OK)
+        count += entry.type == BOOK_FLOOR && entry.floor.principal == principal && entry.floor.kick == kick;
+    book_close(&book);
+    return count;
+}
+
+START_TEST(test_reload) {
+    struct note note;
+    start_all(part_users);
+    struct peer_edge *e = &f.edge[0];
+    uint32_t a = log_in(e, "a", "p")->binding.principal, b = log_in(e, "b", "p")->binding.principal;
+    f.acknowledges = false;
+    uint32_t grown = f.grown;
+    ck_assert_uint_eq(reload("no_auth_user: \"b\"\nauthorization {users: [{user: \"b\", pass: \"q\"}]}", 2).value, 0);
+    ck_assert(log_in(e, "a", "p")->bound); /* nothing has changed yet */
+    commit(2);
+    UNTIL(f.grown > grown);
+    ck_assert_int_eq(note_receive(f.control.fd, &note), ERR_AGAIN);
+    uint32_t waits = send_user(e, "b", "q");
+    turn(50);
+    ck_assert_ptr_null(find_reply(e, waits));
+    ck_assert_int_eq(note_receive(f.control.fd, &note), ERR_AGAIN); /* not before the router knows */
+    f.acknowledges = true;
+    acknowledge();
+    note = next_note();
+    ck_assert_int_eq(note.type, NOTE_APPLIED);
+    ck_assert_uint_eq(note.number, 2);
+    ck_assert(wait_reply(e, waits)->bound);
+    ck_assert(!log_in(e, "a", "p")->bound);
+    ck_assert(!log_in(e, "b", "p")->bound);
+    UNTIL(e->policies == 2 && f.edge[1].policies == 2);
+    ck_assert(e->policy.anonymous && !e->policy.auth_required && e->policy.login);
+    ck_assert_uint_eq(floors_of(a, RECORD_KICK_REFUSED), 1);
+    ck_assert_uint_eq(floors_of(b, RECORD_KICK_REFUSED), 1);
+    /* A part that cannot be taken changes nothing. */
+    ck_assert_uint_ne(reload("authorization {users: [{nkey: \"no key\"}]}", 3).value, 0);
+    ck_assert(log_in(e, "b", "q")->bound);
+    /* Settings alone. */
+    f.settings.max_subscriptions = 9;
+    ck_assert_uint_eq(reload(NULL, 4).value, 0);
+    commit(4);
+    ck_assert_int_eq(next_note().type, NOTE_APPLIED);
+    ck_assert_uint_eq(log_in(e, "b", "q")->binding.subs_max, 9);
+}
+END_TEST
+
+/* A reload that no authd saw to its end: the next one has the effect. */
+START_TEST(test_reload_over_death) {
+    start_all(part_users);
+    uint32_t a = log_in(&f.edge[0], "a", "p")->binding.principal;
+    end_authd(SIGKILL);
+    f.settings.generation = 2;
+    start_all("authorization {users: [{user: \"b\", pass: \"p\"}]}");
+    ck_assert_uint_eq(floors_of(a, RECORD_KICK_REFUSED), 1);
+    ck_assert(!log_in(&f.edge[0], "a", "p")->bound);
+    /* Without a router there is nobody to wait for. */
+    channel_close(&f.router);
+    ck_assert_uint_eq(reload(part_users, 3).value, 0);
+    commit(3);
+    ck_assert_int_eq(next_note().type, NOTE_APPLIED);
+    open_router();
+    ck_assert(log_in(&f.edge[0], "a", "p")->bound);
+}
+END_TEST
+
+/* The source that failed waits, its good logins too; others do not. */
+START_TEST(test_penalties) {
+    start_all(
+        "logins {penalty: 300000000, penalty_after: 2, penalty_max: 300000000}\nauthorization {user: \"a\", pass: "
+        "\"p\"}");
+    struct peer_edge *e = &f.edge[0];
+    e->address = 1;
+    ck_assert(!log_in(e, "a", "x")->bound);
+    ck_assert(!log_in(e, "a", "x")->bound);
+    uint32_t bad = send_user(e, "a", "x"), good = send_user(e, "a", "p");
+    e->address = 2;
+    uint32_t other = send_user(e, "a", "p");
+    ck_assert(wait_reply(e, other)->bound);
+    ck_assert_ptr_null(find_reply(e, bad));
+    ck_assert_ptr_null(find_reply(e, good));
+    ck_assert(!wait_reply(e, bad)->bound);
+    ck_assert(wait_reply(e, good)->bound);
+}
+END_TEST
+
+#ifndef BULKHEAD_SANITIZED
+
+/* Each thread has the filter. */
+START_TEST(test_walls) {
+    char path[64], line[512];
+    int threads = 0;
+    start_all(part_users);
+    snprintf(path, sizeof path, "/proc/%d/task", (int)f.pid);
+    DIR *tasks = opendir(path);
+    ck_assert_ptr_nonnull(tasks);
+    for (struct dirent *task; (task = readdir(tasks));) {
+        int seccomp = -1;
+        if (*task->d_name == '.')
+            continue;
+        snprintf(line, sizeof line, "%s/%s/status", path, task->d_name);
+        FILE *status = fopen(line, "r");
+        ck_assert_ptr_nonnull(status);
+        while (fgets(line, sizeof line, status))
+            sscanf(line, "Seccomp: %d", &seccomp);
+        fclose(status);
+        ck_assert_msg(seccomp == 2, "thread %s has filter mode %d", task->d_name, seccomp);
+        threads++;
+    }
+    closedir(tasks);
+    ck_assert_int_ge(threads, 2);
+}
+END_TEST
+
+#endif
+
+/* ---- certificates ---- */
+
+static size_t make_certificate(uint8_t **der, EVP_PKEY *key, const char *common_name, const char *alternative) {
+    X509 *x = X509_new();
+    X509_set_version(x, 2);
+    ASN1_INTEGER_set(X509_get_serialNumber(x), 1);
+    X509_gmtime_adj(X509_getm_notBefore(x), 0);
+    X509_gmtime_adj(X509_getm_notAfter(x), 3600);
+    X509_set_pubkey(x, key);
+    X509_NAME *name = X509_get_subject_name(x);
+    if (common_name)
+        X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const unsigned char *)common_name, -1, -1, 0);
+    X509_set_issuer_name(x, name);
+    if (alternative) {
+        X509_EXTENSION *e = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, alternative);
+        X509_add_ext(x, e, -1);
+        X509_EXTENSION_free(e);
+    }
+    bool plain = EVP_PKEY_get_id(key) != EVP_PKEY_ED25519;
+    ck_assert_int_gt(X509_sign(x, key, plain ? EVP_sha256() : NULL), 0);
+    *der = NULL;
+    int len = i2d_X509(x, der);
+    ck_assert_int_gt(len, 0);
+    X509_free(x);
+    return (size_t)len;
+}
+
+static const struct reply *log_in_certificate(struct peer_edge *e, const uint8_t *der, size_t len, const char *pass) {
+    Bulkhead__Login m = new_login(e);
+    m.has_certificate = true;
+    m.certificate = (ProtobufCBinaryData){len, (uint8_t *)(uintptr_t)der};
+    m.has_pass = pass != NULL;
+    m.pass = bytes_of(pass);
+    return wait_reply(e, send_login(e, &m));
+}
+
+/* Every kind of key, behind the walls. */
+START_TEST(test_certificates) {
+    EVP_PKEY *keys[] = {EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)2048), EVP_EC_gen("P-256"), EVP_EC_gen("P-521"),
+                        EVP_PKEY_Q_keygen(NULL, NULL, "ED25519")};
+    start_all(
+        "tls {verify_and_map: true}\nauthorization {users: [{user: \"CN=fred\"}, {user: \"x@y.z\", pass: \"p\"}]}");
+    struct peer_edge *e = &f.edge[0];
+    uint8_t *der;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        size_t len = make_certificate(&der, keys[i], "fred", NULL);
+        ck_assert(log_in_certificate(e, der, len, NULL)->bound);
+        ck_assert(!log_in_certificate(e, der, len, "p")->bound);
+        ck_assert(!log_in_certificate(e, der, len - 1, NULL)->bound);
+        OPENSSL_free(der);
+        len = make_certificate(&der, keys[i], "other", "email:x@y.z");
+        ck_assert(log_in_certificate(e, der, len, "p")->bound);
+        OPENSSL_free(der);
+        EVP_PKEY_free(keys[i]);
+    }
+    ck_assert(!log_in(e, "CN=fred", NULL)->bound);
+}
+END_TEST
+
+/* ---- bad input ---- */
+
+/* What breaks the conversation costs the one who sent it; the others are served. */
+START_TEST(test_hostile_edge) {
+    static const struct {
+        uint16_t type;
+        const char *bytes;
+        size_t len;
+    } packets[] = {{MESSAGE_LOGIN, "\x08", 1},
+                   {MESSAGE_LOGIN, "", 0},
+                   {MESSAGE_WANT_NONCES, "\x08\x00", 2},
+                   {MESSAGE_BOUND, "", 0},
+                   {MESSAGE_KEY, "", 0},
+                   {0xffff, "", 0},
+                   {MESSAGE_WANT_NONCES, "\x08\x81\x08", 3}};
+    start_all(part_users);
+    for (size_t i = 0; i < sizeof packets / sizeof *packets; i++) {
+        char packet[64] = {0};
+        memcpy(packet, &packets[i].type, sizeof packets[i].type);
+        memcpy(packet + 4, packets[i].bytes, packets[i].len);
+        ck_assert_int_gt(send(f.edge[1].channel.fd, packet, 4 + packets[i].len, MSG_NOSIGNAL), 0);
+        UNTIL(f.edge[1].channel.fd < 0);
+        f.edge[1].incarnation += 10;
+        f.edge[1].generation = 0;
+        open_edge(1);
+        UNTIL(f.edge[1].policies == 1);
+        ck_assert(log_in(&f.edge[0], "a", "p")->bound);
+    }
+}
+END_TEST
+
+int main(void) {
+    if (sodium_init() < 0)
+        return 1;
+    Suite *suite = suite_create("authd");
+    TCase *tcase = tcase_create("all");
+    tcase_set_timeout(tcase, 120);
+    tcase_add_checked_fixture(tcase, set_up, tear_down);
+    tcase_add_test(tcase, test_no_auth);
+    tcase_add_test(tcase, test_users);
+    tcase_add_test(tcase, test_router_first);
+    tcase_add_test(tcase, test_hashes);
+    tcase_add_test(tcase, test_hash_over_reload);
+    tcase_add_test(tcase, test_nkeys);
+    tcase_add_test(tcase, test_reload);
+    tcase_add_test(tcase, test_reload_over_death);
+    tcase_add_test(tcase, test_penalties);
+#ifndef BULKHEAD_SANITIZED
+    tcase_add_test(tcase, test_walls);
+#endif
+    tcase_add_test(tcase, test_certificates);
+    tcase_add_test(tcase, test_hostile_edge);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}

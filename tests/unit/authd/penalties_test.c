@@ -1,0 +1,125 @@
+/* Tests of authd/penalties.c and of authd/held.c, which keeps what they hold back. */
+#include "authd/penalties.h"
+
+#include <check.h>
+#include <stdlib.h>
+
+#include "authd/held.h"
+
+static struct penalties penalties;
+static const struct user_penalties rules = {.after = 3, .step_ms = 100, .max_ms = 250};
+
+static struct source_address source(uint32_t number) {
+    struct source_address s = {{0}};
+    memcpy(s.at, &number, sizeof number);
+    return s;
+}
+
+static uint32_t delay(uint32_t number, uint64_t now_ms) {
+    uint32_t ms;
+    return penalties_delay(&penalties, &rules, source(number), now_ms, &ms) == ERR_OK ? ms : UINT32_MAX;
+}
+
+static void open_penalties(void) {
+    penalties_open(&penalties);
+}
+
+START_TEST(test_growth) {
+    static const uint32_t expected[] = {0, 0, 0, 100, 200, 250, 250};
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        ck_assert_uint_eq(delay(1, 1000), expected[i]);
+        penalties_count(&penalties, source(1), 1000);
+    }
+    ck_assert_uint_eq(delay(2, 1000), 0);
+    ck_assert_uint_eq(delay(1, 1000 + PENALTIES_WINDOW_MS), 250);
+    ck_assert_uint_eq(delay(1, 1001 + PENALTIES_WINDOW_MS), 0);
+    penalties_count(&penalties, source(1), 1001 + PENALTIES_WINDOW_MS);
+    ck_assert_uint_eq(delay(1, 1001 + PENALTIES_WINDOW_MS), 0);
+}
+END_TEST
+
+START_TEST(test_off) {
+    static const struct user_penalties off[] = {{0, 100, 1000}, {1, 0, 1000}, {1, 100, 0}};
+    uint32_t ms;
+    for (int i = 0; i < 100; i++)
+        penalties_count(&penalties, source(1), 1000);
+    for (size_t i = 0; i < 3; i++) {
+        ck_assert_int_eq(penalties_delay(&penalties, &off[i], source(1), 1000, &ms), ERR_OK);
+        ck_assert_uint_eq(ms, 0);
+    }
+}
+END_TEST
+
+START_TEST(test_held) {
+    for (int i = 0; i < 3; i++)
+        penalties_count(&penalties, source(1), 1000);
+    for (int i = 0; i < PENALTIES_HELD_MAX; i++) {
+        ck_assert_uint_eq(delay(1, 1000), 100);
+        penalties_hold(&penalties, source(1));
+    }
+    ck_assert_uint_eq(delay(1, 1000), UINT32_MAX);
+    penalties_release(&penalties, source(1));
+    ck_assert_uint_eq(delay(1, 1000), 100);
+}
+END_TEST
+
+/* Many sources push out the one that failed longest ago, and that one alone. */
+START_TEST(test_bounded) {
+    for (uint32_t i = 0; i < PENALTIES_SOURCES; i++) {
+        for (int k = 0; k < 3; k++)
+            penalties_count(&penalties, source(i), 1000 + i);
+    }
+    penalties_count(&penalties, source(PENALTIES_SOURCES), 9000);
+    ck_assert_uint_eq(delay(0, 9000), 0);
+    for (uint32_t i = 1; i < PENALTIES_SOURCES; i++)
+        ck_assert_uint_eq(delay(i, 9000), 100);
+}
+END_TEST
+
+START_TEST(test_order_of_held) {
+    static const uint64_t due[] = {50, 10, 30, 10, 20, 40, 10};
+    static const uint32_t order[] = {1, 3, 6, 4, 2, 5, 0};
+    struct held held = {0};
+    struct answer answer = {0};
+    ck_assert_uint_eq(held_due(&held), UINT64_MAX);
+    for (uint32_t i = 0; i < 7; i++) {
+        answer.id = i;
+        ck_assert_int_eq(held_put(&held, &answer, due[i]), ERR_OK);
+    }
+    for (uint32_t i = 0; i < 7; i++) {
+        ck_assert_uint_eq(held_due(&held), due[order[i]]);
+        held_take(&held, &answer);
+        ck_assert_uint_eq(answer.id, order[i]);
+    }
+    held_free(&held);
+}
+END_TEST
+
+START_TEST(test_held_bounded) {
+    struct held held = {0};
+    struct answer one = {.link = 1}, two = {.link = 2};
+    for (uint32_t i = 0; i < HELD_LINK_MAX; i++)
+        ck_assert_int_eq(held_put(&held, &one, i), ERR_OK);
+    ck_assert_int_eq(held_put(&held, &one, 0), ERR_LONG);
+    ck_assert_int_eq(held_put(&held, &two, 0), ERR_OK);
+    held_free(&held);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("penalties");
+    TCase *tcase = tcase_create("all");
+    tcase_add_checked_fixture(tcase, open_penalties, NULL);
+    tcase_add_test(tcase, test_growth);
+    tcase_add_test(tcase, test_off);
+    tcase_add_test(tcase, test_held);
+    tcase_add_test(tcase, test_bounded);
+    tcase_add_test(tcase, test_order_of_held);
+    tcase_add_test(tcase, test_held_bounded);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}

@@ -130,7 +130,8 @@ static void open_router(void) {
     check(r->sub_chunk != MAP_FAILED && r->counters && r->page);
     memset(r->page, 0, sizeof *r->page);
     check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, control) == 0);
-    struct replies_table *replies = mmap(NULL, sizeof *replies, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct replies_table *replies =
+        mmap(NULL, sizeof *replies, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     check(replies != MAP_FAILED);
     replies_open(&r->replies, replies, &r->key);
     r->control.fd = control[0];

@@ -41,6 +41,7 @@ bool bcrypt_matches(struct view hash, struct view password) {
     bool same = made && strlen(made) == BCRYPT_CHARS && whole &&
                 sodium_memcmp(made + SALT_END, hash.at + SALT_END, BCRYPT_CHARS - SALT_END) == 0;
     explicit_bzero(phrase, sizeof phrase);
+    explicit_bzero(setting, sizeof setting);
     if (data)
         explicit_bzero(data, sizeof *data);
     free(data);

@@ -178,10 +178,14 @@ static enum err decide(struct authd *a, struct login *l, const struct credential
     if (v.kind != VERDICT_HASH)
         return settle(a, l, v.user, v.why);
     struct waiting *w = waiting_make(a, l, c);
-    if (!w)
+    if (!w) {
+        explicit_bzero(v.hash, sizeof v.hash);
         return refuse_busy(a, l);
+    }
     v.password = v.password.at == c->token.at ? w->c.token : w->c.pass;
-    return hash(a, w, &v);
+    enum err e = hash(a, w, &v);
+    explicit_bzero(v.hash, sizeof v.hash);
+    return e;
 }
 
 /* A hash is there. Under another table than the one it was asked for the login is decided anew. */

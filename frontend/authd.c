@@ -5,6 +5,7 @@
  * a stock of nonces is kept the same way. What the authd before was asked for never comes: those numbers go on in their next
  * generation.
  */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -247,8 +248,10 @@ static void close_authd(struct frontend *f) {
 }
 
 enum err login_open(struct frontend *f, int fd) {
-    if (f->authd_open)
+    if (f->authd_open) {
+        channel_receive(&f->authd, INT_MAX); /* a verdict that the one before has left still holds, and its nonce is used up */
         close_authd(f);
+    }
     enum err e = channel_open(&f->authd, fd, "authd", rules, sizeof rules / sizeof *rules, f, 0);
     if (e != ERR_OK)
         return e;

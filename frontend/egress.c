@@ -276,6 +276,9 @@ static void kicked(struct frontend *f, struct client *c, uint32_t why) {
     case RECORD_KICK_ACCOUNT_CONNS:
         client_error(f, c, NATS_ERR_ACCOUNT_CONNS, "Maximum Account Connections Exceeded");
         break;
+    case RECORD_KICK_PAYLOAD:
+        client_error(f, c, NATS_ERR_PAYLOAD, "Maximum Message Payload Exceeded");
+        break;
     default:
         client_error(f, c, NULL, "Kicked");
         break;

@@ -27,6 +27,14 @@ static void wipe(const struct client *c, char *at, size_t len) {
         explicit_bzero(at, len);
 }
 
+/* The same for what a connection that has ended or is held back leaves behind: a CONNECT may stand anywhere in it. */
+static void wipe_left(const struct client *c, char *at, size_t len) {
+    if (c->state >= CLIENT_ENDING || (c->flags & CLIENT_HELD))
+        explicit_bzero(at, len);
+    else
+        wipe(c, at, len);
+}
+
 /* As realloc, but what was there is wiped if it may be secret. */
 static char *in_grow(const struct client *c, size_t cap) {
     if (!may_be_secret(c, c->in, c->in_len))
@@ -57,7 +65,7 @@ static bool in_reserve(struct client *c, size_t len) {
 }
 
 void input_release(struct client *c) {
-    wipe(c, c->in, c->in_len);
+    wipe_left(c, c->in, c->in_len);
     free(c->in);
     c->in = NULL;
     c->in_len = c->in_cap = c->in_need = 0;
@@ -139,6 +147,8 @@ static void run_own(struct frontend *f, struct client *c) {
     } else if (used > 0) {
         memmove(c->in, c->in + used, len - used);
         c->in_len = (uint32_t)(len - used);
+        if (may_be_secret(c, c->in, c->in_len))
+            explicit_bzero(c->in + c->in_len, used);
     }
     after(f, c);
 }
@@ -218,14 +228,17 @@ static void read_some(struct frontend *f, struct client *c) {
         memcpy(f->read, c->in, kept);
     ssize_t n = receive(f, c, f->read + kept, READ_BYTES - kept);
     if (n <= 0) {
+        wipe(c, f->read, kept);
         read_done(f, c, n);
         return;
     }
     size_t len = kept + (size_t)n;
     size_t used = len < c->in_need ? 0 : run(f, c, f->read, len);
-    if (c->state >= CLIENT_ENDING)
-        return;
     size_t rest = len - used;
+    if (c->state >= CLIENT_ENDING) {
+        wipe_left(c, f->read, len);
+        return;
+    }
     if (rest == 0) {
         if (c->in)
             input_release(c);
@@ -241,7 +254,7 @@ static void read_some(struct frontend *f, struct client *c) {
         return;
     }
     memcpy(c->in, f->read + used, rest);
-    wipe(c, f->read + used, rest);
+    wipe_left(c, f->read + used, rest);
     c->in_len = (uint32_t)rest;
 }
 

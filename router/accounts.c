@@ -10,6 +10,10 @@ struct account *account_find(struct router *r, uint32_t number) {
     return number < r->account_high ? r->account[number] : NULL;
 }
 
+bool account_is_crowded(const struct account *a) {
+    return a->conns_max != 0 && a->conn_count > a->conns_max;
+}
+
 static struct account *account_make(struct router *r, uint32_t number) {
     if (number >= ACCOUNTS_MAX)
         return NULL;
@@ -38,16 +42,18 @@ static struct account *account_make(struct router *r, uint32_t number) {
     return a;
 }
 
-static void take_account(struct router *r, const struct book_account *entry) {
+/* True if it has more connections than it may have now. */
+static bool take_account(struct router *r, const struct book_account *entry) {
     struct account *a = account_make(r, entry->number);
     if (!a) {
         log_error("account %u: no memory or no number left; its logins are refused", entry->number);
-        return;
+        return false;
     }
     a->conns_max = entry->conns_max;
     a->subs_max = entry->subs_max;
     memcpy(a->name, entry->name, entry->name_len);
     a->name[entry->name_len] = 0;
+    return account_is_crowded(a);
 }
 
 /* ---- permission sets ---- */
@@ -175,6 +181,48 @@ static void apply_to(struct router *r, struct link *l, uint32_t number, struct c
         rights_give(r, l, number, c, s->permissions, s->payload_max);
 }
 
+/* ---- a lower limit of connections ---- */
+
+struct member {
+    uint64_t serial;
+    uint32_t number;
+    uint8_t link;
+};
+
+static int newest_first(const void *a, const void *b) {
+    uint64_t x = ((const struct member *)a)->serial, y = ((const struct member *)b)->serial;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+static uint32_t members(struct router *r, const struct account *a, struct member *all) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < r->link_high; i++) {
+        struct link *l = &r->link[i];
+        if (l->state != LINK_LIVE && l->state != LINK_REPLAY)
+            continue;
+        for (uint32_t n = 0; n < l->conn_high && count < a->conn_count; n++) {
+            const struct conn *c = link_conn(l, n);
+            if (c && c->state == CONN_BOUND && c->account == a->number)
+                all[count++] = (struct member){.serial = c->serial, .number = n, .link = (uint8_t)i};
+        }
+    }
+    return count;
+}
+
+/* The newest connections end, as if the limit had been there when they came. */
+static void thin_out(struct router *r, struct account *a) {
+    struct member *all = malloc(a->conn_count * sizeof *all);
+    if (!all) {
+        log_error("account %u: no memory to bring its connections down to %u", a->number, a->conns_max);
+        return;
+    }
+    uint32_t count = members(r, a, all);
+    qsort(all, count, sizeof *all, newest_first);
+    for (uint32_t i = 0; i < count && account_is_crowded(a); i++)
+        admit_kick(r, &r->link[all[i].link], all[i].number, RECORD_KICK_ACCOUNT_CONNS);
+    free(all);
+}
+
 /* Once for all that was new in the book: it takes a look at every connection. */
 static void apply(struct router *r) {
     for (uint32_t i = 0; i < r->link_high; i++) {
@@ -188,9 +236,14 @@ static void apply(struct router *r) {
                 apply_to(r, l, n, c, a);
         }
     }
-    for (uint32_t n = 0; n < r->account_high; n++)
-        if (r->account[n])
-            r->account[n]->changed = false;
+    for (uint32_t n = 0; n < r->account_high; n++) {
+        struct account *a = r->account[n];
+        if (!a)
+            continue;
+        a->changed = false;
+        if (account_is_crowded(a))
+            thin_out(r, a);
+    }
 }
 
 /* True if connections may be concerned. */
@@ -198,8 +251,7 @@ static bool take_entry(struct router *r, const struct book_entry *entry) {
     struct account *a;
     switch (entry->type) {
     case BOOK_ACCOUNT:
-        take_account(r, &entry->account);
-        return false;
+        return take_account(r, &entry->account);
     case BOOK_RULES:
         take_rules(r, entry);
         return false;

@@ -121,7 +121,7 @@ enum step admit_bind(struct router *r, struct link *l, const struct record *rec,
     check(rights_give(r, l, rec->conn, c, b.permissions, b.payload_max));
     a->conn_count++;
     counter_add(r->counters, COUNTER_BINDINGS, 1);
-    if (a->conns_max != 0 && a->conn_count > a->conns_max)
+    if (account_is_crowded(a))
         admit_kick(r, l, rec->conn, RECORD_KICK_ACCOUNT_CONNS);
     else if (replay && c->set)
         rights_recheck(r, l, rec->conn, c); /* the router before may not have come to the end of that */

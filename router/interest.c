@@ -53,7 +53,7 @@ static enum record_deny refusal(const struct router *r, const struct conn *c, co
     uint32_t tokens_max = r->settings.max_sub_tokens;
     if (tokens_max != 0 && subject_token_count(subject) > tokens_max)
         return RECORD_DENY_TOKENS;
-    if ((c->subs_max != 0 && c->sub_count >= c->subs_max) || (a->subs_max != 0 && a->sub_count >= a->subs_max))
+    if ((c->subs_max != 0 && c->sub_count >= c->subs_max) || (a->subs_max != 0 && c->sub_count >= a->subs_max))
         return RECORD_DENY_MAX_SUBS;
     return 0;
 }

@@ -535,6 +535,10 @@ enum step publish(struct router *r, struct link *l, struct conn *c, const struct
                  (m.reply.len != 0 && (name_look(m.reply.at, m.reply.len) & NAME_DIRTY))))
         return STEP_BAD;
     if (unlikely(c->limited)) {
+        if (unlikely(rec->payload_len > c->payload_max)) {
+            admit_kick(r, l, rec->conn, RECORD_KICK_PAYLOAD);
+            return STEP_DONE;
+        }
         enum right right = rights_publish(r, l, c, rec, m.subject);
         if (right == RIGHT_LATER)
             return STEP_MORE;

@@ -66,8 +66,6 @@ static struct replies_owner owner_of(const struct router *r, const struct link *
 enum right rights_publish(struct router *r, struct link *l, const struct conn *c, const struct record *rec,
                           struct view subject) {
     uint64_t ns;
-    if (rec->payload_len > c->payload_max)
-        return RIGHT_NO;
     if (!c->set)
         return RIGHT_YES;
     if (!permissions_compile(c->set, &r->book))

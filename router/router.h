@@ -321,6 +321,7 @@ void egress_watch(struct router *r, struct link *l); /* ends an edge that makes 
 
 /* ---- accounts.c ---- */
 struct account *account_find(struct router *r, uint32_t number); /* null: not in the book */
+bool account_is_crowded(const struct account *a);                  /* it has more connections than it may */
 void accounts_read(struct router *r); /* takes what is new in the book */
 uint64_t account_floor(const struct account *a, uint32_t principal); /* lowest valid serial */
 /* What there is to say of that principal, or null. */

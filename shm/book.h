@@ -38,7 +38,7 @@ struct book_account {
     uint32_t number; /* from 1; given once per life of the server, means the same to every process */
     uint32_t name_len;
     uint32_t conns_max; /* 0: no limit */
-    uint32_t subs_max;  /* 0: no limit */
+    uint32_t subs_max;  /* of each connection; 0: no limit */
     char name[BOOK_NAME_MAX + 1];
 };
 

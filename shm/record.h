@@ -90,6 +90,7 @@ enum record_kick {
     RECORD_KICK_POISON,  /* two routers died of its records */
     RECORD_KICK_REFUSED, /* its user is gone, or has other credentials now */
     RECORD_KICK_MOVED,   /* its user belongs to another account now: ended without a word */
+    RECORD_KICK_PAYLOAD, /* a message beyond its own limit, which may have fallen since the edge was told */
     RECORD_KICK_END
 };
 

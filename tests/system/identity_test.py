@@ -14,7 +14,7 @@ import unittest
 from credentials import Nkey, bcrypt_hash
 from family import Program, kill, wait_family
 from harness import DEADLINE, Client, bulkhead_only, raise_descriptor_limit, wait_until
-from identity import LATE, REFUSED, IdentityCase, denied_publish
+from identity import REFUSED, IdentityCase, denied_publish
 
 KEY, OTHER_KEY = Nkey(), Nkey()
 
@@ -129,6 +129,13 @@ class SecondConnectTest(PromisesCase):
         client, other, member, responder = self.prepare()
         self.again(client, ("ann", "no"))
         client.expect_answer(REFUSED)
+        self.subscribe(other, b"SUB gone 8\r\n")
+
+        def gone():
+            other.send(b"PUB plain gone 0\r\n\r\nPING\r\n")
+            return other.expect_until(b"PONG\r\n").startswith(b"HMSG gone 8 16 16\r\n")
+
+        wait_until(gone, "the end of a client that was refused, as of any that closes")
         self.check_nothing_left(client, other, member, responder)
 
     def test_there_and_back(self):
@@ -387,8 +394,8 @@ class StormTest(PromisesCase):
 
     def test_slow_hashes_hold_nobody_else(self):
         """Logins that need no hash, and one of another address that needs one, come before the end of a storm of hashes."""
-        count = 40
-        hashed = bcrypt_hash("slow", 10)
+        count = 24
+        hashed = bcrypt_hash("slow", 9)
         self.serve(CONFIG.replace("B { users: [", 'B { users: [ {user: slow, password: "%s"},' % hashed), frontends=2)
         storm = [self.open(source="127.4.0.1", verbose=False, user="slow", **{"pass": "slow"}) for _ in range(count)]
         for client in storm:

@@ -156,7 +156,7 @@ class SubscribeTest(PermissionsCase):
         client = self.user("sub")
         client.send(b"SUB no 7\r\nSUB no g 8\r\n")
         client.expect_answer(denied_subscribe(b"no") + denied_subscribe(b"no", b"g"))
-        self.server.wait_log_of(client, "Subscription Violation")
+        self.server.wait_log_of(client, "Subscription")
 
 
 class DeliveryTest(PermissionsCase):

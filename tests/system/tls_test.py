@@ -12,7 +12,7 @@ import unittest
 
 from certificates import Authority, Pair
 from harness import EOF, SLOWNESS, Client, bulkhead_only, wait_until
-from identity import REFUSED, IdentityCase, denied_subscribe
+from identity import REFUSED, IdentityCase
 
 FAILURE = "Client connection closed: TLS Handshake Failure"
 
@@ -164,7 +164,7 @@ class NotTlsTest(TlsCase):
         opened = time.monotonic()
         silent, half = self.open(), self.open()
         half.send(b"\x16\x03\x01\x02\x00\x01\x00")
-        for text in (b"CONNECT {}\r\nPING\r\n", b"\x80\x2e\x01\x00\x02", b"GET / HTTP/1.1\r\n\r\n", 100 * b"\0"):
+        for text in (b"CONNECT {}\r\nPING\r\n", b"\x80\x2e\x01\x00\x02" + 64 * b"\0", b"GET / HTTP/1.1\r\n\r\n", 100 * b"\0"):
             with self.subTest(text):
                 client = self.open()
                 client.send(text)
@@ -312,7 +312,7 @@ class MapTest(TlsCase):
                 else:
                     client.expect_silence()
                     self.assertEqual(self.identity(client), user)
-                self.server.wait_log_of(client, log)
+                self.server.wait_log(log)  # authd writes it, and knows no client's name
                 client.close()
 
     def identity(self, client):
@@ -342,7 +342,6 @@ class MapTest(TlsCase):
             with self.subTest(name):
                 client = self.open(tls=context, verbose=False, **keys)
                 client.expect_answer(b"" if allowed else REFUSED)
-        self.server.wait_log('[WRN]')
         self.server.wait_log('User "zz" found in connect proto, but user required from cert')
         client = self.open(tls=ca.context(ca.client("unmapped", "/CN=unmapped")), verbose=False)
         client.expect_answer(REFUSED)  # and not no_auth_user

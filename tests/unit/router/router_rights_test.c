@@ -92,22 +92,49 @@ START_TEST(test_publish) {
 }
 END_TEST
 
+/* Beyond its own limit a connection ends, as it would at an edge that knows of the limit. */
 START_TEST(test_payload) {
     setup();
     uint32_t c = join(a, 1, 0, 8, RECORD_ECHO), all = sub(a, c, ">", NULL);
     edge_pub(a, c, "x", NULL, "12345678", 8, 0);
-    edge_pub(a, c, "x", NULL, "123456789", 9, 0);
     world_settle(&w);
-    ck_assert_uint_eq(a->sub[all].delivered, 1);
-    ck_assert_uint_eq(a->conn[c].deny_count, 1);
-    world_permit(&w, 1, 1, 0, 4);
-    edge_pub(a, c, "x", NULL, "12345678", 8, 0);
-    world_settle(&w);
-    ck_assert_uint_eq(a->conn[c].deny_count, 2);
     world_permit(&w, 1, 1, 0, 0);
     edge_pub(a, c, "x", NULL, "123456789", 9, 0);
     world_settle(&w);
     ck_assert_uint_eq(a->sub[all].delivered, 2);
+    world_permit(&w, 1, 1, 0, 4);
+    edge_pub(a, c, "x", NULL, "1234", 4, 0);
+    edge_pub(a, c, "x", NULL, "12345", 5, 0);
+    edge_pub(a, c, "x", NULL, "1234", 4, 0);
+    world_settle(&w);
+    ck_assert_uint_eq(a->sub[all].delivered, 3);
+    ck_assert_uint_eq(a->conn[c].kick_count, 1);
+    ck_assert_uint_eq(a->conn[c].kick, RECORD_KICK_PAYLOAD);
+    ck_assert_int_eq(w.router->link[0].state, LINK_LIVE);
+    teardown();
+}
+END_TEST
+
+/* A limit that falls ends the newest connections, of any edge, and no more than it must. */
+START_TEST(test_fewer_connections) {
+    setup();
+    uint32_t conns[6];
+    world_account(&w, 1, 6, 0);
+    for (uint32_t i = 0; i < 6; i++)
+        conns[i] = join(i % 2 ? b : a, i + 1, 0, 0, 0);
+    world_settle(&w);
+    world_account(&w, 1, 4, 0);
+    world_account(&w, 1, 3, 0);
+    world_settle(&w);
+    for (uint32_t i = 0; i < 6; i++) {
+        const struct edge *e = i % 2 ? b : a;
+        ck_assert_uint_eq(e->conn[conns[i]].kick_count, i >= 3);
+        if (i >= 3)
+            ck_assert_uint_eq(e->conn[conns[i]].kick, RECORD_KICK_ACCOUNT_CONNS);
+    }
+    new_router();
+    for (uint32_t i = 0; i < 3; i++)
+        ck_assert_uint_eq((i % 2 ? b : a)->conn[conns[i]].kick_count, 0);
     teardown();
 }
 END_TEST
@@ -781,6 +808,7 @@ int main(void) {
     tcase_set_timeout(c, 1200);
     tcase_add_test(c, test_publish);
     tcase_add_test(c, test_payload);
+    tcase_add_test(c, test_fewer_connections);
     tcase_add_test(c, test_subscribe);
     tcase_add_test(c, test_deliver);
     tcase_add_test(c, test_queue_members);

@@ -295,6 +295,7 @@ struct frontend {
 
     uint8_t names[2 * (RECORD_TEXT_MAX + 1) + NAME_PAD]; /* subject and reply of the record being delivered */
     char read[READ_BYTES];
+    size_t read_left; /* bytes of read that input_wipe must wipe */
 };
 
 /* ---- link.c ---- */
@@ -372,6 +373,7 @@ void accept_place_back(struct frontend *f, struct client *c);
 void input_read(struct frontend *f, struct client *c);
 void input_resume(struct frontend *f);
 void input_release(struct client *c); /* its own buffer goes */
+void input_wipe(struct frontend *f);    /* before sleeping: what may be secret in the read buffer */
 
 /* ---- ops.c ---- */
 enum op_result {

@@ -27,12 +27,18 @@ static void wipe(const struct client *c, char *at, size_t len) {
         explicit_bzero(at, len);
 }
 
-/* The same for what a connection that has ended or is held back leaves behind: a CONNECT may stand anywhere in it. */
-static void wipe_left(const struct client *c, char *at, size_t len) {
+/* What a connection that has ended or is held leaves in the read buffer: a CONNECT may stand anywhere in it. It is wiped when
+ * nothing else is to do, so that a flood does not pay for it at each pause. */
+static void leave(struct frontend *f, const struct client *c, size_t at, size_t len) {
     if (c->state >= CLIENT_ENDING || (c->flags & CLIENT_HELD))
-        explicit_bzero(at, len);
+        f->read_left = at + len > f->read_left ? at + len : f->read_left;
     else
-        wipe(c, at, len);
+        wipe(c, f->read + at, len);
+}
+
+void input_wipe(struct frontend *f) {
+    explicit_bzero(f->read, f->read_left);
+    f->read_left = 0;
 }
 
 /* As realloc, but what was there is wiped if it may be secret. */
@@ -65,7 +71,10 @@ static bool in_reserve(struct client *c, size_t len) {
 }
 
 void input_release(struct client *c) {
-    wipe_left(c, c->in, c->in_len);
+    if (c->in_len > 0 && c->state >= CLIENT_ENDING)
+        explicit_bzero(c->in, c->in_len);
+    else
+        wipe(c, c->in, c->in_len);
     free(c->in);
     c->in = NULL;
     c->in_len = c->in_cap = c->in_need = 0;
@@ -236,7 +245,7 @@ static void read_some(struct frontend *f, struct client *c) {
     size_t used = len < c->in_need ? 0 : run(f, c, f->read, len);
     size_t rest = len - used;
     if (c->state >= CLIENT_ENDING) {
-        wipe_left(c, f->read, len);
+        leave(f, c, 0, len);
         return;
     }
     if (rest == 0) {
@@ -254,7 +263,7 @@ static void read_some(struct frontend *f, struct client *c) {
         return;
     }
     memcpy(c->in, f->read + used, rest);
-    wipe_left(c, f->read + used, rest);
+    leave(f, c, used, rest);
     c->in_len = (uint32_t)rest;
 }
 

@@ -170,6 +170,8 @@ static bool wait_for_work(struct frontend *f, struct idle *idle) {
             now = clock_mono_ns();
         }
     }
+    if (f->read_left > 0)
+        input_wipe(f);
     announce_sleep(f);
     if (has_work(f))
         return false;

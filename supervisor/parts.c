@@ -64,7 +64,7 @@ static void send_tls(struct supervisor *s, struct child *c, struct parts *p, uin
     m.verify = t->verify;
     m.map = t->map;
     m.timeout_ms = t->timeout_ms;
-    m.rate_limit = t->rate_limit;
+    m.rate_limit = (uint32_t)(((uint64_t)t->rate_limit + s->edge_count - 1) / s->edge_count); /* each its share */
     m.allow_non_tls = t->allow_non_tls;
     m.first = t->first;
     m.first_after_ms = t->first_after_ms;

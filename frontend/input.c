@@ -29,7 +29,7 @@ static void wipe(const struct client *c, char *at, size_t len) {
 
 /* The same for what a connection that has ended or is held back leaves behind: a CONNECT may stand anywhere in it. */
 static void wipe_left(const struct client *c, char *at, size_t len) {
-    if (c->state >= CLIENT_ENDING || (c->flags & CLIENT_HELD))
+    if (len > 0 && (c->state >= CLIENT_ENDING || (c->flags & CLIENT_HELD)))
         explicit_bzero(at, len);
     else
         wipe(c, at, len);

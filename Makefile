@@ -35,7 +35,8 @@ OPT     ?= -O2
 LTO     := $(if $(or $(SAN),$(findstring clang,$(CC))),,-flto=auto -ffat-lto-objects)
 AR      := $(if $(LTO),gcc-ar,ar)
 CFLAGS  += -std=gnu17 -g $(OPT) $(LTO) $(WARN) $(HARDEN) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -Wno-format-truncation $(if $(findstring thread,$(SAN)),$(if $(findstring clang,$(CC)),,-Wno-tsan)) -DBULKHEAD_SANITIZED,$(FORTIFY))
-LDFLAGS += -pie -Wl,--as-needed,-z,relro,-z,now,-z,noexecstack $(if $(SAN),-fsanitize=$(SAN))
+# An executable is bound to the libraries that it uses; a sanitizer's copy of crypt_r would hide that it uses that one.
+LDFLAGS += -pie $(if $(SAN),,-Wl$(comma)--as-needed) -Wl,-z,relro,-z,now,-z,noexecstack $(if $(SAN),-fsanitize=$(SAN))
 CFLAGS  += $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -pthread
 TLSLIBS := $(shell pkg-config --libs openssl 2>/dev/null)

@@ -13,7 +13,8 @@
 #include "base/log.h"
 #include "base/sandbox.h"
 
-enum { LOGIN_BYTES_MAX = CHANNEL_FRAME_MAX - 4 };
+/* Few packets a turn: one link that floods delays the others by what these cost. */
+enum { LOGIN_BYTES_MAX = CHANNEL_FRAME_MAX - 4, EDGE_PACKETS_PER_TURN = 16 };
 
 struct login {
     uint32_t conn, generation;
@@ -97,8 +98,10 @@ static enum err give_answer(struct authd *a, const struct answer *answer, uint32
     return send_answer(a, answer);
 }
 
+/* Only where a login was asked for it counts as one. */
 static enum err refuse(struct authd *a, struct answer *answer, int reason, const char *why, uint32_t delay_ms) {
-    counter_add(a->counters, COUNTER_LOGINS_REFUSED, 1);
+    if (a->users->required)
+        counter_add(a->counters, COUNTER_LOGINS_REFUSED, 1);
     answer->bound = false;
     answer->reason = reason;
     answer->why = why;
@@ -121,7 +124,6 @@ static enum err settle(struct authd *a, struct login *l, const struct user *user
     uint32_t delay_ms;
     uint64_t now_ms = clock_mono_ms();
     penalties_delay(&a->penalties, &a->users->penalties, l->answer.source, now_ms, &delay_ms);
-    counter_add(a->counters, COUNTER_LOGINS, 1);
     if (user)
         return bind_user(a, l, user, delay_ms);
     penalties_count(&a->penalties, l->answer.source, now_ms);
@@ -241,6 +243,8 @@ static enum err on_login(struct channel *channel, void *owner, const void *messa
         m->generation,
         {.link = edge->logins->link, .session = edge->session, .id = m->id, .source = source_of(FIELD(m, address))}};
     uint32_t delay_ms;
+    if (a->users->required)
+        counter_add(a->counters, COUNTER_LOGINS, 1);
     if (logins_admit(&a->logins, edge->logins, m->conn, m->generation) != ERR_OK)
         return refuse(a, &l.answer, BULKHEAD__REFUSAL_REASON__REFUSAL_STALE, NULL, 0);
     if (!a->users->required)
@@ -342,7 +346,7 @@ void edge_on_event(struct authd *a, uint32_t link, uint32_t events) {
     /* An answer may wait, but then the next login does too: who does not read is not read. */
     enum err e = ERR_OK;
     if (authd_is_open(a) && !edge->channel.backlog)
-        e = channel_receive(&edge->channel, PACKETS_PER_TURN);
+        e = channel_receive(&edge->channel, EDGE_PACKETS_PER_TURN);
     if (e != ERR_OK)
         edge_close(a, link);
     else

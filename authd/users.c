@@ -351,8 +351,11 @@ enum err users_read(struct users **users, struct view text, const uint8_t key[st
     if (!u)
         return ERR_NOMEM;
     memcpy(u->key, key, USERS_KEY_BYTES);
-    enum err e = text.len ? parser_read_text(&tree, &arena, &source_nothing, "configuration", text, why) : ERR_OK;
-    if (e == ERR_OK)
+    struct text fault = {.arena = &arena}; /* may hold a piece of the text, so nobody sees it */
+    enum err e = text.len ? parser_read_text(&tree, &arena, &source_nothing, "configuration", text, &fault) : ERR_OK;
+    if (e != ERR_OK)
+        text_add(why, VIEW("it cannot be parsed"));
+    else
         e = read_tree(u, tree, why);
     arena_free(&arena);
     if (e == ERR_OK)

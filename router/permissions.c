@@ -36,9 +36,11 @@ struct permissions {
     uint32_t rule_at, rule_count; /* while it is being compiled */
     uint32_t overlap_count;       /* subscribe deny rules; beyond PERMISSIONS_OVERLAPS not noted */
     uint32_t overlap[PERMISSIONS_OVERLAPS];
-    struct verdict *verdict; /* PERMISSIONS_REMEMBERED of them, or null */
-    uint64_t message_no;     /* of the last delivery that was asked for */
-    bool message_denied;
+    struct verdict *publish;   /* PERMISSIONS_REMEMBERED of them, or null */
+    struct verdict *published; /* the last one of these that was asked for, or null */
+    struct verdict *deliver;   /* likewise; subjects for which no rule of a queue is there */
+    uint64_t message_no;       /* of the last delivery that was asked for */
+    bool message_allowed;
 };
 
 /* ---- compiling ---- */
@@ -68,7 +70,8 @@ void permissions_free(struct permissions *p) {
     if (!p)
         return;
     drop_lists(p);
-    free(p->verdict);
+    free(p->publish);
+    free(p->deliver);
     free(p);
 }
 
@@ -191,6 +194,30 @@ static bool queue_denied_among(const struct permissions *p, enum book_rule_kind 
     return false;
 }
 
+/* ---- what is remembered ---- */
+
+static inline bool is_about(const struct verdict *v, struct view subject) {
+    return v->len == subject.len && bytes_equal(v->text, subject.at, subject.len);
+}
+
+/* The place of a subject among those that are remembered; null: it has none. */
+static inline struct verdict *place_of(struct permissions *p, struct verdict **kept, struct view subject) {
+    if (unlikely(!*kept) && !(*kept = calloc(PERMISSIONS_REMEMBERED, sizeof **kept)))
+        return NULL;
+    uint64_t hash = hash_bytes(p->tools->hash, subject.at, subject.len);
+    return &(*kept)[hash & (PERMISSIONS_REMEMBERED - 1)];
+}
+
+static inline bool can_be_remembered(struct view subject) {
+    return subject.len != 0 && subject.len <= PERMISSIONS_SUBJECT_MAX;
+}
+
+static void remember(struct verdict *v, struct view subject, bool allowed) {
+    v->allowed = allowed;
+    memcpy(v->text, subject.at, subject.len);
+    v->len = (uint8_t)subject.len;
+}
+
 /* ---- publish ---- */
 
 static bool publish_decide(struct permissions *p, struct view subject) {
@@ -203,22 +230,18 @@ static bool publish_decide(struct permissions *p, struct view subject) {
 }
 
 bool permissions_publish(struct permissions *p, struct view subject) {
+    if (likely(p->published && is_about(p->published, subject)))
+        return p->published->allowed;
     if (unlikely(p->nothing))
         return false;
     if (!p->listed[BOOK_PUB_ALLOW] && !p->list[BOOK_PUB_DENY])
         return true;
-    if (subject.len > PERMISSIONS_SUBJECT_MAX || subject.len == 0)
+    struct verdict *v = can_be_remembered(subject) ? place_of(p, &p->publish, subject) : NULL;
+    if (!v)
         return publish_decide(p, subject);
-    if (unlikely(!p->verdict) && !(p->verdict = calloc(PERMISSIONS_REMEMBERED, sizeof *p->verdict)))
-        return publish_decide(p, subject);
-    uint64_t hash = hash_bytes(p->tools->hash, subject.at, subject.len);
-    struct verdict *v = &p->verdict[hash & (PERMISSIONS_REMEMBERED - 1)];
-    if (likely(v->len == subject.len && bytes_equal(v->text, subject.at, subject.len)))
-        return v->allowed;
-    v->len = 0;
-    v->allowed = publish_decide(p, subject);
-    memcpy(v->text, subject.at, subject.len);
-    v->len = (uint8_t)subject.len;
+    if (!is_about(v, subject))
+        remember(v, subject, publish_decide(p, subject));
+    p->published = v;
     return v->allowed;
 }
 
@@ -291,14 +314,32 @@ bool permissions_filters(struct permissions *p, struct view pattern, struct view
 
 /* ---- deliver ---- */
 
+/* Is there a plain deny rule for the subject? *queued: there are such for queues. */
+static bool deliver_decide(struct permissions *p, struct view subject, bool *queued) {
+    bool too_dear, found = look(p, BOOK_SUB_DENY, subject, &too_dear);
+    *queued = found && p->tools->match.queue_count != 0;
+    return !too_dear && !(found && p->tools->match.plain_count != 0);
+}
+
+/* The answer for plain subscriptions, unless queues have rules of their own. */
+static bool deliver_plain(struct permissions *p, struct view subject, bool *queued) {
+    struct verdict *v = can_be_remembered(subject) ? place_of(p, &p->deliver, subject) : NULL;
+    *queued = false;
+    if (v && is_about(v, subject))
+        return v->allowed;
+    bool allowed = deliver_decide(p, subject, queued);
+    if (v && !*queued)
+        remember(v, subject, allowed);
+    return allowed;
+}
+
 bool permissions_deliver(struct permissions *p, struct view subject, struct view queue, uint64_t message_no) {
     if (unlikely(p->nothing))
         return false;
-    if (message_no != 0 && p->message_no == message_no && (queue.len == 0 || p->message_denied))
-        return !p->message_denied;
-    bool too_dear, found = look(p, BOOK_SUB_DENY, subject, &too_dear);
-    bool denied = too_dear || (found && p->tools->match.plain_count != 0);
+    if (message_no != 0 && p->message_no == message_no && (queue.len == 0 || !p->message_allowed))
+        return p->message_allowed;
+    bool queued, allowed = deliver_plain(p, subject, &queued);
     p->message_no = message_no;
-    p->message_denied = denied;
-    return !denied && !(found && queue_denied_among(p, BOOK_SUB_DENY, queue));
+    p->message_allowed = allowed;
+    return allowed && !(queued && queue_denied_among(p, BOOK_SUB_DENY, queue));
 }

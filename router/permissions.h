@@ -5,8 +5,8 @@
  *
  *   publish allow, publish deny, subscribe allow, subscribe deny:     subject pattern [queue pattern] -> rule
  *
- * A question is a look into one or two of them. The subjects that a set's connections publish to most are remembered
- * with the answer. Nothing here knows connections, links or rings.
+ * A question is a look into one or two of them. Some subjects that a set's connections have published to, or were sent,
+ * are remembered with the answer. Nothing here knows connections, links or rings.
  */
 #ifndef ROUTER_PERMISSIONS_H
 #define ROUTER_PERMISSIONS_H

@@ -40,7 +40,7 @@ bool rights_give(struct router *r, struct link *l, uint32_t number, struct conn 
     c->set = set;
     c->permissions = permissions;
     c->payload_max = rights_payload(payload_max);
-    c->limited = set || c->payload_max < r->settings.max_payload;
+    c->limited = set || c->payload_max != UINT32_MAX;
     c->responding = responds(c);
     count_responding(r, c->responding, less);
     if (changed && c->first_sub)

@@ -70,7 +70,7 @@ static bool takes_settings(const struct child *c) {
     return c->pid && !c->blamed && !c->dismissed && stage_of(c->role) != RELOAD_IDLE;
 }
 
-/* Who decides about identity must hear of every change before it holds. */
+/* Who decides about identity must hear of every change before it holds; null: nobody. */
 static const char *who_is_missing(struct supervisor *s) {
     if (!takes_settings(child_of(s, BULKHEAD__ROLE__ROLE_AUTHD, 0)))
         return "authd is not running";
@@ -199,6 +199,10 @@ static void ask_everybody(struct supervisor *s) {
     r->stage = RELOAD_PREPARING;
     r->until_ms = s->now_ms + ANSWER_MS;
     signer_start(s, &r->parts, r->settings.generation);
+    if (r->parts.tls.given && !takes_settings(child_of(s, BULKHEAD__ROLE__ROLE_SIGNER, 0))) {
+        refuse(s, "the signer is not running");
+        return;
+    }
     for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
         struct child *c = &s->child[i];
         c->awaited = takes_settings(c);

@@ -39,7 +39,11 @@ static void give_client(uint32_t i) {
     check(clients[i] != NULL);
     peers[i] = pair[1];
     f->number_high = i + 1;
-    f->stock[f->stock_count++] = (struct stock){.number = i, .binding = {.conn = i, .generation = 1,}};
+    f->stock[f->stock_count++] = (struct stock){.number = i,
+                                                .binding = {
+                                                    .conn = i,
+                                                    .generation = 1,
+                                                }};
     say(i, hello, sizeof hello - 1);
 }
 

@@ -2,7 +2,9 @@
  *
  *   ring      one record through a ring: write, publish, check, take
  *   match_*   one look into a sublist
- *   route_*   from a PUB in the ingress ring to committed DELIVERs: turn_run() until nothing is left
+ *   route_*   from a PUB in the ingress ring to committed DELIVERs: turn_run() until nothing is left. allowed: the publisher has a
+ *             permission set, and one subject; allowed_random: many subjects; filtered: the subscriber has deny rules; answer: the
+ *             subscriber has the right to answer
  */
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -33,6 +35,24 @@ static uint32_t random_below(uint32_t n) {
 
 /* ---- a router and its edges ---- */
 
+enum { SET_PUBLISH = 1, SET_SUBSCRIBE, SET_ANSWER };
+static uint32_t publisher_set, subscriber_set;
+
+static void add_set(struct book *writer, uint32_t number, enum book_rule_kind allow, enum book_rule_kind deny, uint32_t responses) {
+    static struct {
+        struct book_rules head;
+        uint8_t rules[4096];
+    } set;
+    set.head = (struct book_rules){.number = number, .responses_max = responses, .responses_ms = 120000};
+    static const char *const allowed[] = {"load.>", "status", "jobs.*.done", "_INBOX.>"};
+    static const char *const denied[] = {"load.secret.>", "load.*.admin", "audit.>"};
+    for (size_t i = 0; i < 4; i++)
+        check(book_rules_add(&set.head, sizeof set.rules, allow, view_text(allowed[i]), (struct view){0}) == ERR_OK);
+    for (size_t i = 0; i < 3; i++)
+        check(book_rules_add(&set.head, sizeof set.rules, deny, view_text(denied[i]), (struct view){0}) == ERR_OK);
+    check(book_append(writer, BOOK_RULES, &set, (uint32_t)sizeof set.head + set.head.bytes) == ERR_OK);
+}
+
 static void give_account(struct router *r) {
     struct book writer;
     struct book_account account = {.number = 1, .name_len = 1, .name = "A"};
@@ -40,6 +60,9 @@ static void give_account(struct router *r) {
     check(memfd_make(&fd, "book", BOOK_BYTES, 0) == ERR_OK);
     check(book_open(&writer, fd, true) == ERR_OK &&
           book_append(&writer, BOOK_ACCOUNT, &account, sizeof account) == ERR_OK);
+    add_set(&writer, SET_PUBLISH, BOOK_PUB_ALLOW, BOOK_PUB_DENY, 0);
+    add_set(&writer, SET_SUBSCRIBE, BOOK_SUB_ALLOW, BOOK_SUB_DENY, 0);
+    add_set(&writer, SET_ANSWER, BOOK_SUB_ALLOW, BOOK_PUB_DENY, 1);
     check(book_open(&r->book, fd, false) == ERR_OK);
     accounts_read(r);
 }
@@ -71,7 +94,7 @@ static void bind_conn(uint32_t link, uint32_t conn) {
                         .generation = 1,
                         .serial = ++serial,
                         .account = 1,
-                        .payload_max = 1 << 20};
+                        .permissions = link == 0 && conn == 0 ? publisher_set : link == 1 && conn == 1 ? subscriber_set : 0};
     binding_seal(&b, &router.key);
     stage_put(&edges[link].ingress, (struct record){.type = RECORD_BIND, .conn = conn, .payload_len = sizeof b}, NULL,
               0, "", "", &b);
@@ -107,7 +130,8 @@ static void open_router(void) {
     check(r->sub_chunk != MAP_FAILED && r->counters && r->page);
     memset(r->page, 0, sizeof *r->page);
     check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, control) == 0);
-    struct replies_table *replies = mmap(NULL, sizeof *replies, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct replies_table *replies =
+        mmap(NULL, sizeof *replies, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     check(replies != MAP_FAILED);
     replies_open(&r->replies, replies, &r->key);
     r->control.fd = control[0];
@@ -135,6 +159,24 @@ static void open_one(void) {
     turns();
 }
 
+static void open_allowed(void) {
+    publisher_set = SET_PUBLISH;
+    open_one();
+}
+
+static void open_filtered(void) {
+    subscriber_set = SET_SUBSCRIBE;
+    open_router();
+    subscribe(1, 1, "load.>", "");
+    turns();
+    check(router.filtered_count == 1);
+}
+
+static void open_answer(void) {
+    subscriber_set = SET_ANSWER;
+    open_one();
+}
+
 static void open_four(void) {
     open_router();
     for (uint32_t i = 0; i < 4; i++)
@@ -157,6 +199,11 @@ static void open_many(void) {
         subscribe(1, 1, subject, "");
     }
     turns();
+}
+
+static void open_many_allowed(void) {
+    publisher_set = SET_PUBLISH;
+    open_many();
 }
 
 static void open_wildcards(void) {
@@ -309,6 +356,10 @@ static const struct stage stages[] = {
     {"route_queue_1:4_128", ALL, open_queue, fill_128, turns, drain_one},
     {"route_request", ALL, open_one, fill_request, turns, drain_one},
     {"route_random", ALL, open_many, fill_random, turns, drain_one},
+    {"route_allowed_16", ALL, open_allowed, fill_16, turns, drain_one},
+    {"route_allowed_random", ALL, open_many_allowed, fill_random, turns, drain_one},
+    {"route_filtered_16", ALL, open_filtered, fill_16, turns, drain_one},
+    {"route_answer", ALL, open_answer, fill_request, turns, drain_one},
 };
 
 int main(int argc, char **argv) {

@@ -1,8 +1,10 @@
 /* A hostile edge against a router in this process, with one honest edge beside it.
  *
  * The bytes are a program: a byte says what to write next (a record with good or bad parts, whose numbers come from the
- * bytes; raw bytes; a position; a turn; a router's death). Valid bindings are to be had. What must hold: no crash, the honest
- * edge's link lives, its records are well-formed (its model checks them), and it goes on getting its own messages.
+ * bytes; raw bytes; a position; a turn; changed permissions; a router's death). Valid bindings are to be had, each with a
+ * permission set. What must hold: no crash, the honest edge's link lives, its records are well-formed (its model checks them), it
+ * goes on getting its own messages, and gets nothing on the subject that no set allows to publish to (but as an answer, in inputs
+ * whose sets allow answers).
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -55,6 +57,8 @@ static void hostile_record(struct edge *e) {
         uint32_t generation = byte() % 32, account = byte() % 4;
         struct binding b = edge_binding(e, rec.conn, account);
         b.generation = generation;
+        b.permissions = 1 + generation % 2;
+        b.principal = 9;
         b.expires_s = byte() % 8 == 0 ? e->world->wall + 1 : 0;
         binding_seal(&b, &e->world->key);
         if (byte() % 8 == 0)
@@ -131,6 +135,14 @@ static void hostile_replay(struct world *w, struct edge *e) {
     e->replay = shadow.ingress;
 }
 
+/* Two sets, neither of which allows "a.b". */
+static void make_sets(struct world *w, uint32_t responses) {
+    static const char *const first[] = {"-pub a.b", "-sub a.*", "+sub > q", "+sub a.>"};
+    static const char *const second[] = {"+pub a", "+pub *", "+pub own.>", "-sub own"};
+    world_rules(w, 1, first, 4, responses, 0);
+    world_rules(w, 2, second, 4, responses, 1000);
+}
+
 static void new_router(struct world *w, struct edge *lost) {
     world_die(w);
     world_start(w);
@@ -158,10 +170,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     w.settings.max_payload = 400;
     struct edge *lost = &w.edge[0], *honest = &w.edge[1];
     lost->hostile = lost->silent = true;
+    uint32_t responses = byte() % 4;
+    make_sets(&w, responses);
     world_begin(&w);
     uint32_t conn = edge_connect(honest, 1, RECORD_ECHO | RECORD_NO_RESPONDERS);
     edge_subscribe(honest, conn, ">", NULL, RECORD_NO_SLOT, 0);
     uint32_t own = edge_subscribe(honest, conn, "own", NULL, RECORD_NO_SLOT, 0);
+    uint32_t closed = edge_subscribe(honest, conn, "a.b", NULL, RECORD_NO_SLOT, 0);
     lost->conn_high = 8;
     world_settle(&w);
     uint32_t sent = 0;
@@ -185,8 +200,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             lost->paused = byte() & 1;
         else if (what < 216)
             world_pass(&w, byte() * 8);
-        else if (what < 220)
+        else if (what < 219)
             new_router(&w, lost);
+        else if (what < 221)
+            world_permit(&w, 1 + byte() % 2, 9, 1 + byte() % 2, byte() % 2 ? 100 : 0);
         else {
             edge_publish(lost);
             if (what & 1) {
@@ -205,6 +222,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     check(!honest->bad && honest->sub[own].delivered >= sent);
     check(honest->conn[conn].kick_count == 0);
+    check(responses != 0 || honest->sub[closed].delivered == 0);
     world_free(&w);
     return 0;
 }

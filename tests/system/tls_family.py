@@ -66,8 +66,9 @@ class World:
     def __init__(self, words):
         self._folder = tempfile.TemporaryDirectory(prefix="bulkhead-world-")
         self.log_path = os.path.join(self._folder.name, "log")
-        self._process = subprocess.Popen([os.path.join(BUILD, "tests", "system", "tls_world"), BUILD, self.log_path],
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        with open(self.log_path, "ab") as log:
+            self._process = subprocess.Popen([os.path.join(BUILD, "tests", "system", "tls_world"), BUILD, self.log_path],
+                                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
         answer = self.tell("tls " + words).split()
         if not answer:
             raise AssertionError(f"the family did not start:\n{self.log()}")

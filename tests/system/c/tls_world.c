@@ -522,7 +522,7 @@ int main(int argc, char **argv) {
             continue;
         ssize_t n = read(0, line + len, sizeof line - 1 - len);
         if (n <= 0)
-            return 0;
+            break;
         len += (size_t)n;
         line[len] = '\0';
         for (char *end; (end = strchr(line, '\n'));) {
@@ -532,4 +532,6 @@ int main(int argc, char **argv) {
             memmove(line, end + 1, len + 1);
         }
     }
+    world_free(&family.world);
+    return 0;
 }

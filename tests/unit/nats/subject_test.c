@@ -221,6 +221,28 @@ static bool oracle_covers(const struct tokens *a, const struct tokens *b) {
     return true;
 }
 
+/* The token that a subject must have there to be matched; null: any. */
+static const char *needed(const struct tokens *t, size_t i) {
+    bool free_one = i >= t->count || strcmp(t->text[i], "*") == 0 || (i + 1 == t->count && strcmp(t->text[i], ">") == 0);
+    return free_one ? NULL : t->text[i];
+}
+
+/* Of each length there is one subject to try. */
+static bool oracle_overlaps(const struct tokens *a, const struct tokens *b) {
+    size_t longest = a->count > b->count ? a->count : b->count;
+    for (size_t count = 1; count <= longest; count++) {
+        static struct tokens witness;
+        witness.count = count;
+        for (size_t i = 0; i < count; i++) {
+            const char *token = needed(a, i) ? needed(a, i) : needed(b, i);
+            strcpy(witness.text[i], token ? token : "fresh");
+        }
+        if (oracle_matches(a, &witness) && oracle_matches(b, &witness))
+            return true;
+    }
+    return false;
+}
+
 /* A few tokens of few kinds, or many, so that blocks of 64 bytes have their borders everywhere. */
 static void random_subject(unsigned *seed, char *out, bool long_one) {
     static const char *const kinds[] = {"a", "b", "*", "*", ">", "ab", "a*", ">>", "", "abcdefg"};
@@ -239,7 +261,7 @@ START_TEST(oracles_agree) {
     unsigned seed = (unsigned)time(NULL), first = seed;
     printf("subject_test seed %u\n", first);
     static struct tokens at, bt;
-    size_t covered = 0, matched = 0;
+    size_t covered = 0, matched = 0, overlapped = 0;
     for (int round = 0; round < 100000; round++) {
         char a_text[1024], b_text[1024];
         random_subject(&seed, a_text, round % 8 == 0);
@@ -267,10 +289,14 @@ START_TEST(oracles_agree) {
             bool covers = oracle_covers(&at, &bt);
             AGREE(covers, subject_covers(a, b));
             covered += covers;
+            bool overlaps = oracle_overlaps(&at, &bt);
+            AGREE(overlaps, subject_overlaps(a, b));
+            overlapped += overlaps;
         }
     }
     ck_assert_uint_gt(matched, 1000);
     ck_assert_uint_gt(covered, 1000);
+    ck_assert_uint_gt(overlapped, 1000);
 }
 END_TEST
 

@@ -2,7 +2,8 @@
  *
  * Random streams (tests/support/stream.h) run over three links: uncut; with a new router after every record; and with a
  * router in a child that is traced: it runs to a breakpoint in one of its functions, is stepped a random number of
- * instructions further, and killed. What the subscriptions got must be what the oracle says, each time.
+ * instructions further, and killed. What the subscriptions got must be what the oracle says, each time. The same with rights to
+ * answer, which must be neither lost nor had twice, and with permissions that change.
  *
  * ROUTER_DEATH_SEED and ROUTER_DEATH_SECONDS set the first seed and the time of the last one.
  */
@@ -104,18 +105,26 @@ END_TEST
 static uint64_t lives, deaths_in_takeover, deaths_in_turns, deaths_idle;
 
 #define POINT(f, hits, steps) {#f, (const void *)(uintptr_t)(f), hits, steps}
-static const struct point {
+struct point {
     const char *name;
     const void *at;
     uint32_t hits;  /* at the first to this time that it comes here */
     uint32_t steps; /* at most so many instructions further */
-} points[] = {
+};
+static const struct point points[] = {
     POINT(turn_commit, 2, 60),      POINT(turn_commit, 4, 500),    POINT(turn_commit, 3, 250),   POINT(turn_run, 3, 3000),
     POINT(record_handle, 30, 500),  POINT(publish, 20, 1000),      POINT(interest_sub, 8, 1500), POINT(interest_unsub, 3, 800),
     POINT(interest_drop, 4, 400),   POINT(admit_bind, 3, 2000),    POINT(admit_close, 2, 600),   POINT(egress_marks_write, 2, 300),
-    POINT(takeover_begin, 1, 6000), POINT(takeover_step, 3, 4000), POINT(note_send, 2, 60),
+    POINT(takeover_begin, 1, 6000), POINT(takeover_step, 3, 4000), POINT(note_send, 2, 60),     POINT(rights_publish, 8, 800),
+    POINT(rights_deliver, 8, 800),
 };
-enum { POINTS = sizeof points / sizeof *points };
+static const struct point rights_points[] = {
+    POINT(replies_give, 20, 500),  POINT(replies_spend, 30, 500),       POINT(replies_recover, 1, 3000), POINT(turn_commit, 4, 300),
+    POINT(rights_publish, 30, 900), POINT(rights_recheck_step, 2, 5000), POINT(interest_drop, 8, 600),    POINT(publish, 30, 900),
+    POINT(record_deny_removed, 8, 300),
+};
+static const struct point *points_now;
+static uint32_t points_count;
 
 static void write_word(const void *at, long word) {
     check(ptrace(PTRACE_POKETEXT, w.child, (void *)(uintptr_t)at, (void *)word) == 0);
@@ -264,7 +273,7 @@ static bool live_and_die(struct rnd *r) {
             world_edges_step(&w);
         }
     } else {
-        const struct point *p = &points[rnd_below(r, POINTS)];
+        const struct point *p = &points_now[rnd_below(r, points_count)];
         if (run_to(p, 1 + rnd_below(r, p->hits))) {
             for (uint32_t n = rnd_below(r, 1 + p->steps); n > 0; n--) {
                 single_step();
@@ -292,6 +301,7 @@ static void settle(void) {
 
 START_TEST(test_death_at_any_instruction) {
     uint64_t until = clock_mono_ms() + 1000 * env_number("ROUTER_DEATH_SECONDS", 8);
+    points_now = points, points_count = sizeof points / sizeof *points;
     for (seed = env_number("ROUTER_DEATH_SEED", 1); clock_mono_ms() < until; seed++) {
         struct stream *s = stream_make(seed, LINKS, BATCHES);
         struct rnd r = {seed ^ 0xdead};
@@ -322,6 +332,118 @@ START_TEST(test_death_at_any_instruction) {
 }
 END_TEST
 
+/* ---- rights ---- */
+
+enum { ASKED = 24, ANSWERS = 3, ALLOWED = 2, SUBS = 40, ROUNDS = 6 };
+
+static uint32_t answered[ASKED];
+
+static void count_answer(struct edge *e, uint32_t slot, const struct record *rec, struct view subject, struct view reply,
+                         const uint8_t *payload) {
+    (void)e, (void)slot, (void)rec, (void)reply, (void)payload;
+    char name[16];
+    snprintf(name, sizeof name, "%.*s", (int)subject.len, subject.at);
+    answered[strtoul(name + 2, NULL, 10) % ASKED]++;
+}
+
+static uint32_t join(struct edge *e, uint32_t principal, uint32_t permissions) {
+    uint32_t n = edge_number(e);
+    struct binding b = edge_binding(e, n, 1);
+    b.principal = principal;
+    b.permissions = permissions;
+    binding_seal(&b, &w.key);
+    edge_bind(e, n, &b);
+    return n;
+}
+
+/* Everything that was published is handled, by however many routers. */
+static void live_through(struct rnd *r) {
+    for (uint32_t i = 0; i < LINKS; i++)
+        edge_publish(&w.edge[i]);
+    for (bool more = true; more && rnd_below(r, 5) != 0;) {
+        more = live_and_die(r);
+        fork_stopped();
+    }
+    settle();
+}
+
+static void round_of_answers(struct rnd *r, uint32_t client, uint32_t service, uint32_t round) {
+    char reply[16];
+    memset(answered, 0, sizeof answered);
+    uint32_t denied = w.edge[1].conn[service].deny_count;
+    for (uint32_t i = 0; i < ASKED; i++) {
+        snprintf(reply, sizeof reply, "r.%u", round * ASKED + i);
+        edge_pub(&w.edge[0], client, "ask", reply, "x", 1, 0);
+    }
+    live_through(r);
+    for (uint32_t i = 0; i < ASKED * ANSWERS; i++) {
+        snprintf(reply, sizeof reply, "r.%u", round * ASKED + i % ASKED);
+        edge_pub(&w.edge[1], service, reply, NULL, "x", 1, 0);
+    }
+    live_through(r);
+    for (uint32_t i = 0; i < ASKED; i++)
+        ck_assert_msg(answered[i] == ALLOWED, "seed %llu round %u: %u answers, not %u", (unsigned long long)seed, round,
+                      answered[i], ALLOWED);
+    ck_assert_uint_eq(w.edge[1].conn[service].deny_count - denied, ASKED * (ANSWERS - ALLOWED));
+}
+
+/* Half of the subscriptions are taken away and told of once each, whoever does it. */
+static void round_of_removals(struct rnd *r, uint32_t user, uint32_t round) {
+    struct edge *e = &w.edge[2];
+    uint32_t slots[SUBS], denied = e->conn[user].deny_count;
+    world_permit(&w, 1, 3, 0, 0);
+    world_kill(&w);
+    fork_stopped();
+    for (uint32_t i = 0; i < SUBS; i++) {
+        char subject[32];
+        snprintf(subject, sizeof subject, "%s.%u.%u", i % 2 ? "lost" : "keep", round, i);
+        slots[i] = edge_subscribe(e, user, subject, i % 3 ? NULL : "q", RECORD_NO_SLOT, 0);
+    }
+    live_through(r);
+    world_permit(&w, 1, 3, 2, 0);
+    world_kill(&w);
+    fork_stopped();
+    live_through(r);
+    uint64_t until = clock_mono_ms() + 20000; /* no record of the edge waits for it, so rest is not the end of it */
+    while (e->conn[user].deny_count - denied < SUBS / 2 && clock_mono_ms() < until)
+        settle();
+    ck_assert_uint_eq(e->conn[user].deny_count - denied, SUBS / 2);
+    for (uint32_t i = 0; i < SUBS; i++)
+        ck_assert_msg(e->sub[slots[i]].used == (i % 2 == 0), "seed %llu round %u: subscription %u", (unsigned long long)seed, round, i);
+    for (uint32_t i = 0; i < SUBS; i += 2)
+        edge_unsub(e, user, slots[i], 0, 0);
+}
+
+START_TEST(test_rights_at_any_instruction) {
+    uint64_t until = clock_mono_ms() + 1000 * env_number("ROUTER_DEATH_SECONDS", 8);
+    points_now = rights_points, points_count = sizeof rights_points / sizeof *rights_points;
+    for (seed = env_number("ROUTER_DEATH_SEED", 1); clock_mono_ms() < until; seed++) {
+        struct rnd r = {seed ^ 0xa11};
+        world_make(&w, LINKS, 160 * 1024, 1 << 20);
+        w.settings.source_wait_ms = w.settings.source_share_ms = 10000;
+        w.settings.edge_dead_ms = 20000;
+        world_rules(&w, 1, (const char *const[]){"+pub", "-pub r.>"}, 2, ALLOWED, 0);
+        world_rules(&w, 2, (const char *const[]){"+sub keep.>", "-pub x"}, 2, 0, 0);
+        w.edge[0].delivered = count_answer;
+        fork_stopped();
+        uint32_t client = join(&w.edge[0], 1, 0), service = join(&w.edge[1], 2, 1), user = join(&w.edge[2], 3, 0);
+        edge_subscribe(&w.edge[0], client, "r.>", NULL, RECORD_NO_SLOT, 0);
+        edge_subscribe(&w.edge[1], service, "ask", NULL, RECORD_NO_SLOT, 0);
+        live_through(&r);
+        for (uint32_t round = 0; round < ROUNDS; round++) {
+            round_of_answers(&r, client, service, round);
+            round_of_removals(&r, user, round);
+        }
+        for (uint32_t i = 0; i < LINKS; i++)
+            ck_assert(!w.edge[i].bad);
+        world_free(&w);
+    }
+    printf("rights: %llu seeds, %llu routers; deaths: %llu in a takeover, %llu in traffic, %llu of them idle\n",
+           (unsigned long long)(seed - env_number("ROUTER_DEATH_SEED", 1)), (unsigned long long)lives,
+           (unsigned long long)deaths_in_takeover, (unsigned long long)deaths_in_turns, (unsigned long long)deaths_idle);
+}
+END_TEST
+
 #endif
 
 int main(void) {
@@ -332,6 +454,7 @@ int main(void) {
     tcase_add_test(c, test_death_at_every_record);
 #if defined(__x86_64__)
     tcase_add_test(c, test_death_at_any_instruction);
+    tcase_add_test(c, test_rights_at_any_instruction);
 #endif
     suite_add_tcase(suite, c);
     SRunner *runner = srunner_create(suite);

@@ -123,7 +123,8 @@ static void step(struct model *m, uint64_t now, uint64_t turn, bool judge) {
     bool want = m->left[conn][name] > 0 && m->until[conn][name] >= now;
     m->left[conn][name] -= want;
     bool got = spend(conn, reply, now, turn);
-    ck_assert_msg(!judge || got == want, "turn %llu: connection %u, %s", (unsigned long long)turn, conn, reply);
+    if (judge) /* a child that is killed may not write to the test's own pipe */
+        ck_assert_msg(got == want, "turn %llu: connection %u, %s", (unsigned long long)turn, conn, reply);
 }
 
 /* Every turn is committed or lost with its router. */
@@ -160,7 +161,6 @@ START_TEST(test_killed) {
     for (uint64_t life = 1; life <= 150; life++) {
         state = life;
         pid_t pid = fork();
-        ck_assert_int_ge(pid, 0);
         if (pid == 0) {
             for (;;) {
                 uint64_t no = s->commit_no;
@@ -171,6 +171,7 @@ START_TEST(test_killed) {
                 s->commit_no = no + 1;
             }
         }
+        ck_assert_int_gt(pid, 0);
         usleep(below(3000));
         kill(pid, SIGKILL);
         ck_assert_int_eq(waitpid(pid, NULL, 0), pid);

@@ -322,7 +322,6 @@ static bool finish(struct frontend *f, struct client *c) {
 
 static bool make_ssl(struct frontend *f, struct client *c) {
     struct tls *t = c->tls;
-    tls_context_refresh(t->context, f->now_ms);
     t->ssl = SSL_new(t->context->ssl);
     BIO *in = t->ssl ? tls_record_source(t) : NULL, *out = in ? BIO_new_socket(c->fd, BIO_NOCLOSE) : NULL;
     if (!out) {

@@ -35,7 +35,6 @@ struct tls_context {
     SSL_CTX *ssl;
     bool verify, map, allow_non_tls, first;
     uint32_t timeout_ms, rate_limit, first_after_ms;
-    uint64_t tickets_ms; /* since when the ticket keys are used */
     uint32_t pin_count;
     uint8_t pin[][TLS_PIN_BYTES];
 };
@@ -45,8 +44,6 @@ struct tls_context {
 enum err tls_context_make(struct tls_context **out, const struct Bulkhead__Tls *m, const char *pem, char *why,
                           size_t cap);
 void tls_context_drop(struct tls_context *x); /* may be null */
-/* Fresh keys for session tickets from time to time; nobody else knows them. */
-void tls_context_refresh(struct tls_context *x, uint64_t now_ms);
 
 /* ---- tls_key.c ---- */
 

@@ -1,8 +1,7 @@
 /* How TLS is spoken: an SSL_CTX made from what the supervisor says, with every choice that is not an option made here.
  *
  * TLS 1.2 and 1.3; key exchange by elliptic curves only, so there is never anything to decrypt with the private key; no
- * renegotiation, no compression, no early data. Sessions are resumed by tickets under keys of this process alone, and
- * not at all where clients must show certificates.
+ * renegotiation, no compression, no early data, no resumption.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,7 +17,7 @@
 #define TLS13_CIPHERS  "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 #define DEFAULT_GROUPS "X25519:P-256:P-384:P-521"
 
-enum { LIST_MAX = 2048, TICKETS_MS = 60 * 60 * 1000, TICKET_KEY_BYTES = 80 };
+enum { LIST_MAX = 2048 };
 
 struct why {
     char *text;
@@ -160,7 +159,7 @@ static bool set_manners(struct tls_context *x) {
     SSL_CTX *ssl = x->ssl;
     SSL_CTX_set_options(ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CLEANSE_PLAINTEXT |
                                  SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA |
-                                 SSL_OP_IGNORE_UNEXPECTED_EOF | (x->verify ? SSL_OP_NO_TICKET : 0));
+                                 SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_NO_TICKET);
     SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                               SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN | SSL_MODE_ASYNC);
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
@@ -168,7 +167,7 @@ static bool set_manners(struct tls_context *x) {
     if (x->verify)
         SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
     return SSL_CTX_set_ciphersuites(ssl, TLS13_CIPHERS) && SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION) &&
-           SSL_CTX_set_max_proto_version(ssl, TLS1_3_VERSION) && SSL_CTX_set_num_tickets(ssl, x->verify ? 0 : 1);
+           SSL_CTX_set_max_proto_version(ssl, TLS1_3_VERSION) && SSL_CTX_set_num_tickets(ssl, 0);
 }
 
 static enum err fill(struct tls_context *x, const struct Bulkhead__Tls *m, const char *pem, const struct why *why) {
@@ -219,16 +218,4 @@ void tls_context_drop(struct tls_context *x) {
         return;
     SSL_CTX_free(x->ssl);
     free(x);
-}
-
-void tls_context_refresh(struct tls_context *x, uint64_t now_ms) {
-    if (x->tickets_ms == 0)
-        x->tickets_ms = now_ms;
-    if (x->verify || now_ms - x->tickets_ms < TICKETS_MS)
-        return;
-    unsigned char keys[TICKET_KEY_BYTES];
-    if (RAND_bytes(keys, sizeof keys) == 1)
-        SSL_CTX_set_tlsext_ticket_keys(x->ssl, keys, sizeof keys);
-    OPENSSL_cleanse(keys, sizeof keys);
-    x->tickets_ms = now_ms;
 }

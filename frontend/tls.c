@@ -320,8 +320,18 @@ static bool finish(struct frontend *f, struct client *c) {
     return c->state < CLIENT_ENDING;
 }
 
+/* Who was told of TLS before a reload and begins after it gets the new certificate: the signer forgets old keys. */
+static void use_what_holds(struct frontend *f, struct tls *t) {
+    if (!f->tls || f->tls == t->context)
+        return;
+    tls_context_drop(t->context);
+    t->context = f->tls;
+    t->context->references++;
+}
+
 static bool make_ssl(struct frontend *f, struct client *c) {
     struct tls *t = c->tls;
+    use_what_holds(f, t);
     t->ssl = SSL_new(t->context->ssl);
     BIO *in = t->ssl ? tls_record_source(t) : NULL, *out = in ? BIO_new_socket(c->fd, BIO_NOCLOSE) : NULL;
     if (!out) {

@@ -4,6 +4,7 @@ in, the signer's death, a reload under traffic, and what a client that never fin
 import itertools
 import os
 import re
+import select
 import socket
 import ssl
 import struct
@@ -355,16 +356,25 @@ class Traffic(TlsCase):
             for version in (TLS12, TLS13):
                 with world.client(self.certificates.context(version)) as sock:
                     sock.sendall(QUIET + b"SUB big 1\r\n")
-                    sender = threading.Thread(target=lambda s=sock: [
-                        s.sendall(b"PUB big %d\r\n" % len(payload) + payload + b"\r\n") for _ in range(8)])
-                    sender.start()
+                    sock.setblocking(False)  # one SSL object is not for two threads
+                    unsent = memoryview((b"PUB big %d\r\n" % len(payload) + payload + b"\r\n") * 8)
                     expected = (b"MSG big 1 %d\r\n" % len(payload) + payload + b"\r\n") * 8
                     data = bytearray()
                     while len(data) < len(expected):
-                        got = sock.recv(1 << 16)
-                        self.assertTrue(got)
-                        data += got
-                    sender.join()
+                        select.select([sock], [sock] if unsent else [], [], DEADLINE)
+                        try:
+                            while unsent:
+                                unsent = unsent[sock.send(unsent[:1 << 16]):]
+                        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                            pass
+                        try:
+                            while len(data) < len(expected):
+                                got = sock.recv(1 << 16)
+                                self.assertTrue(got)
+                                data += got
+                        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                            pass
+                    sock.settimeout(DEADLINE)
                     self.assertTrue(data == expected, "the messages came as they went")
                     ping(sock)
 

@@ -35,6 +35,7 @@
 #include "shm/ledger.h"
 #include "shm/memfd.h"
 #include "shm/record.h"
+#include "tests/unit/unit.h"
 
 enum { EDGES = 2, DEADLINE_MS = 30000, ANSWERS_MAX = 4096 };
 
@@ -765,9 +766,5 @@ int main(void) {
     tcase_add_test(tcase, test_certificates);
     tcase_add_test(tcase, test_hostile_edge);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

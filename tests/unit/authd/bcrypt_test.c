@@ -2,7 +2,8 @@
 #include "authd/bcrypt.h"
 
 #include <check.h>
-#include <stdlib.h>
+
+#include "tests/unit/unit.h"
 
 #define TAIL    "abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW" /* of "secret" at cost 4 */
 #define SEVENTY "0123456789012345678901234567890123456789012345678901234567890123456789"
@@ -66,9 +67,5 @@ int main(void) {
     tcase_add_test(tcase, test_nul);
     tcase_add_test(tcase, test_long);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

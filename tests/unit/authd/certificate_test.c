@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "authd/names.h"
+#include "tests/unit/unit.h"
 
 static EVP_PKEY *key;
 
@@ -186,10 +187,7 @@ int main(void) {
     tcase_add_test(tcase, test_damaged);
     tcase_add_test(tcase, test_names);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    int status = unit_run(suite);
     EVP_PKEY_free(key);
-    return failed ? 1 : 0;
+    return status;
 }

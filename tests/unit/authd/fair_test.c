@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/unit/unit.h"
+
 static struct fair fair;
 
 static struct fair_item *put(uint32_t link, uint8_t source, uint64_t price) {
@@ -151,9 +153,5 @@ int main(void) {
     tcase_add_test(tcase, test_drop);
     tcase_add_test(tcase, test_networks);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

@@ -13,6 +13,7 @@
 
 #include "shm/memfd.h"
 #include "shm/record.h"
+#include "tests/unit/unit.h"
 
 enum { SERIAL = 1000, SUBS = 7 };
 
@@ -408,9 +409,5 @@ int main(void) {
     tcase_add_test(tcase, test_old_nonces);
     tcase_add_test(tcase, test_nonce_flood);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

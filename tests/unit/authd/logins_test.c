@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/unit/unit.h"
+
 static struct binding_key key = {.number = 1};
 static struct counters counters;
 static struct logins logins;
@@ -108,9 +110,5 @@ int main(void) {
     tcase_add_test(tcase, test_generations);
     tcase_add_test(tcase, test_serials);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

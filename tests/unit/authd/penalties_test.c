@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "authd/held.h"
+#include "tests/unit/unit.h"
 
 static struct penalties penalties;
 static const struct user_penalties rules = {.after = 3, .step_ms = 100, .max_ms = 250};
@@ -117,9 +118,5 @@ int main(void) {
     tcase_add_test(tcase, test_order_of_held);
     tcase_add_test(tcase, test_held_bounded);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

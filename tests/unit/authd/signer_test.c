@@ -19,6 +19,7 @@
 #include "ipc/settings.h"
 #include "shm/counters.h"
 #include "shm/memfd.h"
+#include "tests/unit/unit.h"
 
 enum {
     KEY_P256 = 1,
@@ -489,9 +490,5 @@ int main(void) {
     tcase_add_checked_fixture(orphan, process_start, NULL);
     tcase_add_test(orphan, test_process_dies_without_supervisor);
     suite_add_tcase(suite, orphan);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return unit_run(suite);
 }

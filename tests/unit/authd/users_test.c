@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/unit/unit.h"
+
 static struct arena arena;
 
 static struct users *read_users(const char *text, enum err expected) {
@@ -163,9 +165,5 @@ int main(void) {
     tcase_add_test(tcase, test_refused);
     tcase_add_test(tcase, test_secrets);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "ipc/auth.pb-c.h"
+#include "tests/unit/unit.h"
 
 /* bcrypt of "secret" with cost 4. */
 #define HASH    "$2a$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW"
@@ -193,9 +194,5 @@ int main(void) {
     tcase_add_test(tcase, test_reasons);
     tcase_add_test(tcase, test_types);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

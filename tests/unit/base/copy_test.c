@@ -1,9 +1,9 @@
 /* copy_small against memcpy for every length around its steps, with guards on both sides. */
 #include <check.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/copy.h"
+#include "tests/unit/unit.h"
 
 START_TEST(test_every_length) {
     unsigned char from[300], to[300], want[300];
@@ -25,9 +25,5 @@ int main(void) {
     TCase *t = tcase_create("copy");
     tcase_add_test(t, test_every_length);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? 1 : 0;
+    return unit_run(s);
 }

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "tests/unit/unit.h"
 
 #ifndef BULKHEAD_SANITIZED
 
@@ -317,9 +318,5 @@ int main(void) {
     tcase_add_test(tcase, test_start);
 #endif
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "tests/unit/unit.h"
+
 START_TEST(test_sizes) {
     struct slab s = {0};
     static const size_t sizes[] = {0, 1, 7, 8, 9, 48, 255, 256, 257, 4096, 1000000};
@@ -136,9 +138,5 @@ int main(void) {
     tcase_add_test(c, test_resize_keeps_content);
     tcase_add_test(c, test_random_pieces_never_overlap);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run(suite);
 }

@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "tests/unit/ipc/hostile.pb-c.h"
+#include "tests/unit/unit.h"
 
 /* The numbers of real types, with shapes of these tests. */
 #define TYPE_MANY    MESSAGE_KEY
@@ -445,9 +446,5 @@ int main(void) {
     tcase_add_test(tcase, test_backlog_fds);
     tcase_add_test(tcase, test_long_message);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

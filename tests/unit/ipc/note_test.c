@@ -2,10 +2,11 @@
 #include "ipc/note.h"
 
 #include <check.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "tests/unit/unit.h"
 
 static int ends[2];
 
@@ -87,9 +88,5 @@ int main(void) {
     tcase_add_loop_test(tcase, test_hostile, 0, 7);
     tcase_add_test(tcase, test_descriptor);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

@@ -2,13 +2,13 @@
 #include "ipc/settings.h"
 
 #include <check.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "ipc/control.pb-c.h"
 #include "ipc/note.h"
+#include "tests/unit/unit.h"
 
 static const struct settings sample = {
     .server_id = "NABC",
@@ -155,9 +155,5 @@ int main(void) {
     tcase_add_test(tcase, test_prepare_and_commit);
     tcase_add_loop_test(tcase, test_refused, 0, 10);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "tests/unit/unit.h"
+
 START_TEST(defaults) {
     struct connect c;
     connect_init(&c);
@@ -220,9 +222,5 @@ int main(void) {
     tcase_add_test(tc, deep_nesting_is_an_error);
     tcase_add_test(tc, objects);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return unit_run(suite);
 }

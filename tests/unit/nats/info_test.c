@@ -5,6 +5,8 @@
 #include <jansson.h>
 #include <stdlib.h>
 
+#include "tests/unit/unit.h"
+
 static const struct info smallest = {
     .server_id = {"NABC", 4},
     .server_name = {"A", 1},
@@ -79,9 +81,5 @@ int main(void) {
     tcase_add_test(tc, texts_are_escaped);
     tcase_add_test(tc, too_small_is_zero);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return unit_run(suite);
 }

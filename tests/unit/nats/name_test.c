@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "nats/name.h"
+#include "tests/unit/unit.h"
 
 static unsigned expected(struct view v) {
     if (!subject_is_clean(v))
@@ -51,9 +52,5 @@ int main(void) {
     tcase_add_test(t, test_every_byte_everywhere);
     tcase_add_test(t, test_random_names);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? 1 : 0;
+    return unit_run(s);
 }

@@ -14,6 +14,7 @@ enum parse_result portable_parser_next(const char *at, size_t len, const struct 
 #define SCAN_PORTABLE
 #define parser_next portable_parser_next
 #include "nats/parser.c"
+#include "tests/unit/unit.h"
 #undef parser_next
 
 static const struct parse_limits limits = {PROTO_CONTROL_LINE_DEFAULT, PROTO_PAYLOAD_DEFAULT};
@@ -424,9 +425,5 @@ int main(void) {
     tcase_add_test(tc, any_split_gives_the_same);
     tcase_add_test(tc, short_way_agrees_with_the_general_way);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return unit_run(suite);
 }

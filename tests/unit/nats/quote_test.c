@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "tests/unit/unit.h"
+
 START_TEST(quoting) {
     static const struct {
         const char *name;
@@ -108,9 +110,5 @@ int main(void) {
     tcase_add_test(tc, never_half_an_escape);
     tcase_add_test(tc, random_bytes_stay_harmless);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return unit_run(suite);
 }

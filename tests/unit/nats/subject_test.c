@@ -27,6 +27,7 @@ bool portable_subject_overlaps(struct view a, struct view b);
 #define subject_covers       portable_subject_covers
 #define subject_overlaps     portable_subject_overlaps
 #include "nats/subject.c"
+#include "tests/unit/unit.h"
 #undef subject_is_clean
 #undef subject_is_pattern
 #undef subject_has_tokens
@@ -311,9 +312,5 @@ int main(void) {
     tcase_add_test(tc, covering);
     tcase_add_test(tc, oracles_agree);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return unit_run(suite);
 }

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "tests/unit/unit.h"
+
 struct piece {
     uint32_t ref; /* 0: none */
     size_t size;
@@ -88,9 +90,5 @@ int main(void) {
     tcase_add_test(c, test_random_pieces);
     tcase_add_test(c, test_small_begin_dense_end);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run(suite);
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "tests/support/edge.h"
+#include "tests/unit/unit.h"
 
 static struct world w;
 static struct edge *a, *b;
@@ -414,9 +415,5 @@ int main(void) {
     tcase_add_test(c, test_replay_again);
     tcase_add_test(c, test_edge_replaced);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run(suite);
 }

@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "ipc/note.h"
 #include "tests/support/stream.h"
+#include "tests/unit/unit.h"
 
 enum { LINKS = 3, BATCHES = 40 };
 
@@ -457,9 +458,5 @@ int main(void) {
     tcase_add_test(c, test_rights_at_any_instruction);
 #endif
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run(suite);
 }

@@ -14,6 +14,7 @@
 #include "nats/proto.h"
 #include "nats/subject.h"
 #include "tests/support/edge.h"
+#include "tests/unit/unit.h"
 
 static struct world w;
 static struct edge *a, *b; /* a is lost */
@@ -344,9 +345,5 @@ int main(void) {
     tcase_add_test(c, test_garbage);
     tcase_add_test(c, test_garbage_replay);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run(suite);
 }

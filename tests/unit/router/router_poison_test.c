@@ -14,6 +14,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "tests/support/edge.h"
+#include "tests/unit/unit.h"
 
 static bool armed; /* in children only */
 
@@ -237,9 +238,5 @@ int main(void) {
     tcase_add_test(c, test_poisonous_replay);
     tcase_add_test(c, test_death_from_outside_skips_nothing);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run(suite);
 }

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "tests/support/edge.h"
+#include "tests/unit/unit.h"
 
 enum { RING = 160 * 1024, PAYLOAD = 1000 };
 
@@ -658,9 +659,5 @@ int main(void) {
     tcase_add_test(t, test_gate_as_of_consumed);
     tcase_add_test(t, test_gate_against_servers);
     suite_add_tcase(suite, t);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run(suite);
 }

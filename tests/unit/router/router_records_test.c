@@ -5,6 +5,7 @@
 
 #include "nats/proto.h"
 #include "tests/support/edge.h"
+#include "tests/unit/unit.h"
 
 static struct world w;
 static struct edge *a, *b; /* b is the honest neighbour, whose link must live */
@@ -667,9 +668,5 @@ int main(void) {
     tcase_add_test(c, test_reserved);
     tcase_add_test(c, test_sparse_numbers_after_a_death);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run(suite);
 }

@@ -9,6 +9,7 @@
 
 #include "nats/subject.h"
 #include "tests/support/oracle.h"
+#include "tests/unit/unit.h"
 
 static struct world w;
 static struct edge *a, *b;
@@ -826,9 +827,5 @@ int main(void) {
     tcase_add_test(c, test_answer_waits);
     tcase_add_test(c, test_random);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run(suite);
 }

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "tests/unit/unit.h"
+
 static struct hash_key key;
 static struct slab slab;
 static const struct view NO_QUEUE = {NULL, 0};
@@ -643,9 +645,5 @@ int main(void) {
     tcase_set_timeout(property, 600);
     tcase_add_test(property, test_property);
     suite_add_tcase(suite, property);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run(suite);
 }

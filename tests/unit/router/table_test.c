@@ -8,6 +8,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "tests/unit/unit.h"
+
 enum { REFS = 600, OPS = 20000 };
 
 static const struct {
@@ -115,9 +117,5 @@ int main(void) {
     tcase_add_loop_test(c, test_every_reference_is_found, 0, (int)(sizeof tags / sizeof tags[0]));
     tcase_add_test(c, test_large);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run(suite);
 }

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/unit/unit.h"
+
 static struct binding_key key = {.number = 7};
 
 static void make_key(void) {
@@ -124,9 +126,5 @@ int main(void) {
     tcase_add_test(tcase, test_len);
     tcase_add_test(tcase, test_padding);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "shm/memfd.h"
+#include "tests/unit/unit.h"
 
 static int fd;
 static struct book writer, reader;
@@ -288,9 +289,5 @@ int main(void) {
     tcase_add_test(tcase, test_bad_position);
     tcase_add_test(tcase, test_full);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

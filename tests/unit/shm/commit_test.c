@@ -11,6 +11,7 @@
 
 #include "shm/record.h"
 #include "tests/unit/shm/shm_testing.h"
+#include "tests/unit/unit.h"
 
 enum { LINKS = 3, CAP = 3 * 4096, RECORDS = 5, BUDGET = 2, GOT_MAX = 64, STORES_MAX = 1000 };
 #define BEGIN_POS (((uint64_t)1 << 32) - 4096) /* a multiple of no capacity; the wrap comes soon */
@@ -397,9 +398,5 @@ int main(void) {
     tcase_add_test(c, test_other_incarnation);
     tcase_add_test(c, test_box);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run(suite);
 }

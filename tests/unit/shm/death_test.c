@@ -3,6 +3,7 @@
 #include <check.h>
 
 #include "tests/unit/shm/ring_traffic.h"
+#include "tests/unit/unit.h"
 
 enum { ROUNDS = 250, LIFE_MOST_NS = 3000000 };
 
@@ -174,9 +175,5 @@ int main(void) {
     tcase_add_test(c, test_consumer_dies);
     tcase_add_test(c, test_either_dies);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run(suite);
 }

@@ -9,6 +9,7 @@
 
 #include "shm/record.h"
 #include "tests/unit/shm/shm_testing.h"
+#include "tests/unit/unit.h"
 
 enum { CAP = 7 * 4096, LINKS_MOST = 20000, TIME_MS = 700, TIME_MOST_MS = 8000 };
 
@@ -507,9 +508,5 @@ int main(void) {
     tcase_add_test(c, test_producer_against_process);
     tcase_add_test(c, test_flipping_header);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run(suite);
 }

@@ -4,6 +4,7 @@
 #include <check.h>
 
 #include "tests/unit/shm/shm_testing.h"
+#include "tests/unit/unit.h"
 
 enum { TARGETS = 1, SUBJECT = 2, REPLY = 4, PAYLOAD = 8, TEXTS = SUBJECT | REPLY };
 
@@ -299,9 +300,5 @@ int main(void) {
     tcase_add_test(c, test_reads_nothing_too_early);
     tcase_add_test(c, test_random_headers);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run(suite);
 }

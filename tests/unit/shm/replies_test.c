@@ -6,11 +6,12 @@
 #include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "tests/unit/unit.h"
 
 static struct replies_table *table;
 static struct replies now_open;
@@ -272,9 +273,5 @@ int main(void) {
     tcase_add_test(c, test_flood);
     tcase_add_test(c, test_reuse);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 
 #include "tests/unit/shm/shm_testing.h"
+#include "tests/unit/unit.h"
 
 /* Multiples of the page, most of them no powers of two. */
 static const uint64_t caps[] = {4096, 3 * 4096, 5 * 4096, 7 * 4096, 8 * 4096, 13 * 4096};
@@ -578,9 +579,5 @@ int main(void) {
     tcase_add_loop_test(c, test_map_sizes, 0, sizeof sizes / sizeof *sizes);
     tcase_add_test(c, test_map_rights);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run(suite);
 }

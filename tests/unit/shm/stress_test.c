@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include "tests/unit/shm/ring_traffic.h"
+#include "tests/unit/unit.h"
 
 static const struct ring_case {
     const char *name;
@@ -76,9 +77,5 @@ int main(void) {
     tcase_add_loop_test(c, test_two_processes, 0, sizeof cases / sizeof *cases);
     tcase_add_loop_test(c, test_two_threads, 0, sizeof cases / sizeof *cases);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run(suite);
 }

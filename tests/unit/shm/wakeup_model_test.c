@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "tests/unit/unit.h"
 
 /* Records in all, and how many the ring holds. A broken variant shows itself in less. */
 struct size {
@@ -329,9 +330,5 @@ int main(int argc, char **argv) {
     tcase_add_test(c, test_no_wakeup_is_lost);
     tcase_add_loop_test(c, test_a_variant_loses, 0, sizeof variants / sizeof *variants);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run(suite);
 }

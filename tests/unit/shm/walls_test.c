@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "tests/unit/shm/shm_testing.h"
+#include "tests/unit/unit.h"
 
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010
@@ -373,9 +374,5 @@ int main(void) {
     tcase_add_test(c, test_edge_after_the_seal);
     tcase_add_test(c, test_control_writer);
     suite_add_tcase(suite, c);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return unit_run(suite);
 }

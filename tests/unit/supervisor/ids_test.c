@@ -3,8 +3,9 @@
 
 #include <check.h>
 #include <pwd.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "tests/unit/unit.h"
 
 enum { BASE = 64100, FRONTENDS = 3 };
 
@@ -108,9 +109,5 @@ int main(void) {
     tcase_add_loop_test(tcase, test_bad, 0, sizeof bad / sizeof *bad);
     tcase_add_test(tcase, test_base_must_be_free);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

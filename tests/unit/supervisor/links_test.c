@@ -14,6 +14,7 @@
 #include "shm/commit.h"
 #include "shm/memfd.h"
 #include "shm/ring.h"
+#include "tests/unit/unit.h"
 
 static struct link_memory memory;
 static int edge_fds[LINK_EDGE_FDS], router_fds[LINK_ROUTER_FDS];
@@ -184,9 +185,5 @@ int main(void) {
     tcase_add_test(tcase, test_sizes);
     tcase_add_test(tcase, test_close);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

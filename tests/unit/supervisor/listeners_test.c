@@ -7,10 +7,11 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "tests/unit/unit.h"
 
 static char why[256];
 
@@ -108,9 +109,5 @@ int main(void) {
     tcase_add_test(tcase, test_bad_host);
     tcase_add_test(tcase, test_address);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

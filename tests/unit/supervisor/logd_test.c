@@ -2,8 +2,9 @@
 #include "supervisor/logd.h"
 
 #include <check.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "tests/unit/unit.h"
 
 #define TIME "2021/03/04 05:06:07.000008"
 static const struct logd_style plain = {.pid = 42};
@@ -172,9 +173,5 @@ int main(void) {
     tcase_add_test(tcase, test_split);
     tcase_add_test(tcase, test_long_line);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/unit/unit.h"
+
 static struct places places;
 static int32_t answer[LINKS_MAX]; /* -1: none since it was looked at */
 static uint32_t recalls[LINKS_MAX];
@@ -257,9 +259,5 @@ int main(void) {
     tcase_add_test(tcase, test_shrink_in_silence);
     tcase_add_loop_test(tcase, test_random, 0, 5);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

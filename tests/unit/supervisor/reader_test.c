@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "ipc/settings.h"
+#include "tests/unit/unit.h"
 
 static const uint8_t key[RELOAD_KEY_BYTES];
 static struct spawner spawner;
@@ -291,9 +292,5 @@ int main(int argc, char **argv) {
     tcase_add_loop_test(tc, test_faults, 0, sizeof faults / sizeof *faults);
     tcase_add_test(tc, test_mapped);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return unit_run(suite);
 }

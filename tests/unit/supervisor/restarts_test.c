@@ -2,10 +2,10 @@
 #include "supervisor/restarts.h"
 
 #include <check.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "supervisor/family.h"
+#include "tests/unit/unit.h"
 
 START_TEST(test_delays) {
     static const uint32_t delays[] = {0, 100, 200, 400, 800, 1600, 3200, 5000, 5000};
@@ -102,9 +102,5 @@ int main(void) {
     tcase_add_test(tcase, test_uids);
     tcase_add_test(tcase, test_gifts);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return unit_run(suite);
 }

@@ -222,7 +222,7 @@ START_TEST(credentials_are_wiped) {
     flags_wipe(&flags);
     for (size_t i = 0; i < COUNT; i++)
         ck_assert_str_eq(words[i], left[i]);
-    for (const char *secret = "alice\0secret\0token\0nats"; *secret; secret += strlen(secret) + 1)
+    for (const char *secret = "alice\0secret\0token\0nats\0"; *secret; secret += strlen(secret) + 1)
         ck_assert_ptr_null(memmem(words, sizeof words, secret + 1, strlen(secret) - 1));
 }
 END_TEST

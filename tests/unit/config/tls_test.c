@@ -70,7 +70,9 @@ static void make_files(void) {
     make_certificate("one.pem", "one.key");
     make_certificate("two.pem", "two.key");
     add_file("chain.pem", join(text_of("one.pem"), text_of("two.pem")));
-    add_file("both.pem", join(text_of("two.key"), join("a text\n", text_of("two.pem"))));
+    char *behind_text = join("a text\n", text_of("two.pem"));
+    add_file("both.pem", join(text_of("two.key"), behind_text));
+    free(behind_text);
     add_file("junk.pem", strdup("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"));
     add_file("some.pem", join(text_of("junk.pem"), text_of("one.pem")));
 }
@@ -180,7 +182,7 @@ static uint32_t number_at(size_t at) {
 }
 
 static bool equals(struct view v, const char *text) {
-    return v.len == strlen(text) && memcmp(v.at, text, v.len) == 0;
+    return view_equal(v, view_text(text));
 }
 
 /* The one key, in any form, fits the certificate. */

@@ -210,7 +210,9 @@ static struct counts consume_all(const struct pair *p, struct told *told, uint64
                                  enum record_direction direction) {
     struct counts n = {0};
     uint64_t begin = now_ns(), pos = 0;
-    while (n.links < LINKS_MOST && goes_on(begin, n.records > 0 && n.hostile > 0 && n.positions + n.openings > 0)) {
+    bool enough = false;
+    while ((n.links < LINKS_MOST || !enough) && goes_on(begin, enough)) {
+        enough = n.records > 0 && n.hostile > 0 && n.positions + n.openings > 0;
         struct ring_reader r;
         /* A new link: new positions. What the attacker's word is then is up to him; at most the opening is refused. */
         pos = (pos + CAP) & ~(uint64_t)7;
@@ -350,7 +352,9 @@ static void produce_link(struct ring_writer *w, struct counts *n, uint64_t *seed
 static struct counts produce_all(const struct pair *p, struct told *told, uint64_t seed) {
     struct counts n = {0};
     uint64_t begin = now_ns(), pos = 0;
-    while (n.links < LINKS_MOST && goes_on(begin, n.records > 0 && n.bells > 0 && n.positions + n.openings > 0)) {
+    bool enough = false;
+    while ((n.links < LINKS_MOST || !enough) && goes_on(begin, enough)) {
+        enough = n.records > 0 && n.bells > 0 && n.positions + n.openings > 0;
         struct ring_writer w;
         atomic_store(&pair_data(p)->produced_pos, pos);
         if (random_below(&seed, 4) != 0)

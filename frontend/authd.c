@@ -1,9 +1,9 @@
 /* The conversation with authd: policy, connection numbers, and what is asked for ahead.
  *
- * A number is used in one generation after another; none comes twice. Where no login is asked for, a binding says the same for
- * everybody, so a stock of them, for the next numbers, is kept: a new client then costs no round trip. Where an nkey may come,
- * a stock of nonces is kept the same way. What the authd before was asked for never comes: those numbers go on in their next
- * generation.
+ * A number is used in one generation after another; none comes twice. Where no login is asked for, a binding says the
+ * same for everybody, so a stock of them, for the next numbers, is kept: a new client then costs no round trip. Where
+ * an nkey may come, a stock of nonces is kept the same way. What the authd before was asked for never comes: those
+ * numbers go on in their next generation.
  */
 #include <limits.h>
 #include <stdlib.h>
@@ -234,28 +234,18 @@ static enum err on_refusal(struct channel *c, void *owner, const void *message, 
 
 static const struct channel_rule rules[] = {
     {MESSAGE_POLICY, 0, 1u << LOGIN_POLICY | 1u << LOGIN_OPEN, 64, &bulkhead__policy__descriptor, on_policy},
-    {MESSAGE_NONCES, 0, 1u << LOGIN_OPEN, NONCE_ASK_MAX * NONCE_CHARS + 16, &bulkhead__nonces__descriptor, on_nonces},
+    {MESSAGE_NONCES, 0, 1u << LOGIN_OPEN, NONCE_ASK_MAX *NONCE_CHARS + 16, &bulkhead__nonces__descriptor, on_nonces},
     {MESSAGE_BOUND, 0, 1u << LOGIN_OPEN, 256, &bulkhead__bound__descriptor, on_bound},
     {MESSAGE_REFUSAL, 0, 1u << LOGIN_OPEN, 512, &bulkhead__refusal__descriptor, on_refusal},
 };
 
 /* ---- the socket ---- */
 
+/* Logins wait until the supervisor brings a new authd; what this one was asked for never comes. */
 static void close_authd(struct frontend *f) {
-    channel_close(&f->authd); /* logins wait until the supervisor brings a new authd */
+    channel_close(&f->authd);
     f->authd_open = false;
     f->authd_polled = 0;
-}
-
-enum err login_open(struct frontend *f, int fd) {
-    if (f->authd_open) {
-        channel_receive(&f->authd, INT_MAX); /* a verdict that the one before has left still holds, and its nonce is used up */
-        close_authd(f);
-    }
-    enum err e = channel_open(&f->authd, fd, "authd", rules, sizeof rules / sizeof *rules, f, 0);
-    if (e != ERR_OK)
-        return e;
-    f->authd_open = true;
     for (uint32_t n = 0; n < f->number_high; n++) {
         if (f->asked[n].what != ASKED_NOTHING)
             number_free(f, n);
@@ -263,6 +253,18 @@ enum err login_open(struct frontend *f, int fd) {
     f->stock_asked = 0;
     f->nonces_asked = false;
     login_ask_again(f);
+}
+
+enum err login_open(struct frontend *f, int fd) {
+    if (f->authd_open) {
+        channel_receive(&f->authd,
+                        INT_MAX); /* a verdict that the one before has left still holds, and its nonce is used up */
+        close_authd(f);
+    }
+    enum err e = channel_open(&f->authd, fd, "authd", rules, sizeof rules / sizeof *rules, f, 0);
+    if (e != ERR_OK)
+        return e;
+    f->authd_open = true;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = &f->authd};
     f->authd_polled = EPOLLIN;
     return epoll_ctl(f->epoll, EPOLL_CTL_ADD, fd, &event) == 0 ? ERR_OK : ERR_SYSTEM;

@@ -259,6 +259,8 @@ static void denied(struct frontend *f, struct client *c, const struct record *re
 }
 
 static void kicked(struct frontend *f, struct client *c, uint32_t why) {
+    if (why == RECORD_KICK_BINDING || why == RECORD_KICK_ACCOUNT_CONNS)
+        c->fence_len = 0; /* it never was let in: no PONG, no +OK */
     switch (why) {
     case RECORD_KICK_BINDING:
     case RECORD_KICK_REFUSED:

@@ -4,11 +4,11 @@
  *                            |--Refusal--> -ERR, the end
  *                            `--authd dies--> asked again, in a new generation, when the next one is there
  *
- * The connection's parser stands still meanwhile. Credentials lie in memory of secrets.c until the verdict; no time-out of the
- * client's fires while a verdict is out, unless authd itself is away.
+ * The connection's parser stands still meanwhile. Credentials lie in memory of secrets.c until the verdict; no time-out
+ * of the client's fires while a verdict is out, unless authd itself is away.
  *
- * A login of a connection that is let in already gives it another identity, if the verdict says so: under a new number, while
- * the old number with all its subscriptions is closed as if its client had gone.
+ * A login of a connection that is let in already gives it another identity, if the verdict says so: under a new number,
+ * while the old number with all its subscriptions is closed as if its client had gone.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +22,13 @@
 #include "ipc/auth.pb-c.h"
 #include "nats/errors.h"
 
-enum { CREDENTIALS = CONNECT_SIG + 1 };
+enum {
+    CREDENTIALS = CONNECT_SIG + 1,
+    CREDENTIALS_MAX = 32 * 1024, /* all of them together: a message to authd holds no more */
+    PATIENCE = 15,               /* times the client's own time for a login are given to authd */
+    AGAIN_MS = 100,              /* after which an authd that is busy is asked again, at first; then twice as long */
+    AGAIN_MOST_MS = 1000,
+};
 
 /* A login without a verdict, or with one that waits for room in the ring. */
 struct login {
@@ -30,6 +36,9 @@ struct login {
     size_t secret_len;
     uint16_t len[CREDENTIALS]; /* by enum connect_text */
     bool anonymous;            /* no CONNECT: the operation that came first waits behind it */
+    uint64_t since_ms;         /* CONNECT was read */
+    uint32_t again_ms;         /* authd was busy: so long it was left alone last; 0: it never was */
+    bool waits;                /* it is being left alone */
     bool sent;
     bool admitted;          /* binding is the verdict, and its number is not in use yet */
     uint32_t number;        /* that it was asked for, if sent or admitted */
@@ -66,12 +75,12 @@ static ProtobufCBinaryData credential(const struct login *l, enum connect_text w
     return (ProtobufCBinaryData){l->len[which], (uint8_t *)l->secret + at};
 }
 
-/* Sends what waits for an authd; what cannot be sent now waits for the next occasion. */
-static void send_login(struct frontend *f, struct client *c) {
+/* What cannot be sent now waits for the next occasion: then false. */
+static bool send_login(struct frontend *f, struct client *c) {
     struct login *l = c->login;
     uint32_t number = f->authd_open && f->authd.state == LOGIN_OPEN ? number_take(f, ASKED_LOGIN) : NO_NUMBER;
     if (number == NO_NUMBER)
-        return;
+        return false;
     Bulkhead__Login m = BULKHEAD__LOGIN__INIT;
     m.id = m.conn = number;
     m.generation = f->generation[number];
@@ -91,32 +100,42 @@ static void send_login(struct frontend *f, struct client *c) {
     m.type = BULKHEAD__CONNECTION_TYPE__TYPE_STANDARD;
     if (channel_send(&f->authd, MESSAGE_LOGIN, &m.base, NULL, 0) != ERR_OK) {
         number_free(f, number);
-        return;
+        return false;
     }
     l->sent = true;
     l->number = number;
     f->asked[number].client = c;
+    return true;
 }
 
 void login_ask_again(struct frontend *f) {
-    for (uint32_t i = 0; i < f->asking.count; i++)
+    for (uint32_t i = 0; i < f->asking.count; i++) {
         f->asking.at[i]->login->sent = false;
+        login_clock(f, f->asking.at[i]);
+    }
 }
 
 void login_send_waiting(struct frontend *f) {
     for (uint32_t i = 0; i < f->asking.count; i++) {
-        if (!f->asking.at[i]->login->sent)
-            send_login(f, f->asking.at[i]);
+        const struct login *l = f->asking.at[i]->login;
+        if (!l->sent && !l->waits && !send_login(f, f->asking.at[i]))
+            break;
     }
     login_poll(f);
 }
 
-/* Moves the credentials of in to secret memory. */
+static size_t credentials_len(const struct connect *in) {
+    size_t len = 0;
+    for (int i = 0; i < CREDENTIALS; i++)
+        len += in->text[i] ? strlen(in->text[i]) : 0;
+    return len;
+}
+
+/* Moves the credentials of in, CREDENTIALS_MAX at most, to secret memory. */
 static bool take_credentials(struct login *l, struct connect *in) {
-    for (int i = 0; i < CREDENTIALS; i++) {
+    for (int i = 0; i < CREDENTIALS; i++)
         l->len[i] = in->text[i] ? (uint16_t)strlen(in->text[i]) : 0;
-        l->secret_len += l->len[i];
-    }
+    l->secret_len = credentials_len(in);
     l->secret = secrets_take(l->secret_len + 1);
     if (!l->secret)
         return false;
@@ -134,6 +153,10 @@ static bool take_credentials(struct login *l, struct connect *in) {
 enum op_result login_ask(struct frontend *f, struct client *c, struct connect *in) {
     struct connect none;
     connect_init(&none);
+    if (in && credentials_len(in) > CREDENTIALS_MAX) {
+        login_refused(f, c, in->text[CONNECT_USER], in->text[CONNECT_NKEY]);
+        return OP_ENDED;
+    }
     struct login *l = calloc(1, sizeof *l);
     if (!l || !take_credentials(l, in ? in : &none) || !vector_add(&f->asking, c)) {
         if (l)
@@ -143,6 +166,7 @@ enum op_result login_ask(struct frontend *f, struct client *c, struct connect *i
         return OP_ENDED;
     }
     l->anonymous = !in;
+    l->since_ms = f->now_ms;
     l->connect = in ? *in : none;
     if (in)
         connect_init(in);
@@ -175,8 +199,12 @@ void login_due(struct frontend *f, struct client *c) {
     c->auth_due_ms = 0;
     if (!f->policy.login || (c->state == CLIENT_BOUND && !c->login))
         return;
-    if (c->login && c->login->sent) { /* it is us who take the time */
+    struct login *l = c->login;
+    bool patient = l && f->now_ms - l->since_ms < PATIENCE * (uint64_t)f->settings.auth_timeout_ms;
+    if (patient && (l->sent || l->waits)) { /* it is us who take the time */
+        l->waits = false;
         login_clock(f, c);
+        login_send_waiting(f);
         return;
     }
     client_log(c, LOG_DEBUG, NATS_ERR_AUTH_TIMEOUT);
@@ -203,7 +231,6 @@ bool login_is_new(const struct client *c, const struct login *l) {
     return c->binding.account != l->binding.account || c->binding.principal != l->binding.principal ||
            c->binding.permissions != l->binding.permissions;
 }
-
 
 /* The old identity goes on as a connection whose client has gone, and takes number and subscriptions with it. */
 static bool split_off(struct frontend *f, struct client *c) {
@@ -314,6 +341,13 @@ void login_refusal(struct frontend *f, struct client *c, int why) {
     l->sent = false;
     if (why == BULKHEAD__REFUSAL_REASON__REFUSAL_STALE) { /* another number and generation will do */
         send_login(f, c);
+        return;
+    }
+    if (why == BULKHEAD__REFUSAL_REASON__REFUSAL_BUSY) {
+        l->again_ms = l->again_ms == 0 ? AGAIN_MS : l->again_ms < AGAIN_MOST_MS / 2 ? 2 * l->again_ms : AGAIN_MOST_MS;
+        l->waits = true;
+        c->auth_due_ms = f->now_ms + l->again_ms;
+        timer_update(f, c);
         return;
     }
     char user[128] = "", nkey[128] = "";

@@ -191,5 +191,6 @@ enum err tls_signer_open(struct frontend *f, int fd) {
         return ERR_SYSTEM;
     s->fd = fd;
     send_waiting(f);
+    serve_jobless(f);
     return ERR_OK;
 }

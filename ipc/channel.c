@@ -331,14 +331,11 @@ static enum err receive_packet(struct channel *c, struct arrival *a) {
     struct iovec part = {.iov_base = c->arena->packet, .iov_len = sizeof c->arena->packet};
     struct msghdr head = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
     ssize_t len;
-    do
+    do /* of a peer that died with unread packets the reset is reported once, before what it had sent */
         len = recvmsg(c->fd, &head, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    while (len < 0 && errno == EINTR);
-    if (len < 0) {
-        if (errno == EAGAIN || errno == EWOULDBLOCK)
-            return ERR_AGAIN;
-        return errno == ECONNRESET ? ERR_END : ERR_SYSTEM;
-    }
+    while (len < 0 && (errno == EINTR || errno == ECONNRESET));
+    if (len < 0)
+        return errno == EAGAIN || errno == EWOULDBLOCK ? ERR_AGAIN : ERR_SYSTEM;
     *a = (struct arrival){.len = (size_t)len, .cut = head.msg_flags & (MSG_TRUNC | MSG_CTRUNC)};
     collect_fds(a, &head);
     if (len == 0 && a->fd_count == 0)

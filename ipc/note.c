@@ -13,12 +13,12 @@ enum err note_send(int fd, enum note_type type, uint32_t number, uint64_t value)
 enum err note_receive(int fd, struct note *note) {
     char packet[sizeof *note + 1]; /* one byte more, to see a packet that is too long */
     ssize_t len;
-    do
+    do /* of a peer that died with unread packets the reset is reported once, before what it had sent */
         len = recv(fd, packet, sizeof packet, MSG_DONTWAIT);
-    while (len < 0 && errno == EINTR);
+    while (len < 0 && (errno == EINTR || errno == ECONNRESET));
     if (len < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
         return ERR_AGAIN;
-    if (len == 0 || (len < 0 && errno == ECONNRESET))
+    if (len == 0)
         return ERR_END;
     if (len < 0)
         return ERR_SYSTEM;

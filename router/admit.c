@@ -48,11 +48,9 @@ static enum err judge(struct router *r, struct link *l, uint32_t number, const s
         return ERR_STALE;
     if (b->expires_s != 0 && b->expires_s <= r->wall)
         return ERR_STALE;
-    struct account *a = account_find(r, b->account);
-    if (!a) {
+    if (!account_find(r, b->account) || (b->permissions != 0 && !account_set(r, b->permissions)))
         accounts_read(r);
-        a = account_find(r, b->account);
-    }
+    struct account *a = account_find(r, b->account);
     if (!a)
         return ERR_RANGE;
     if (b->serial < account_floor(a, b->principal))
@@ -62,8 +60,6 @@ static enum err judge(struct router *r, struct link *l, uint32_t number, const s
         b->permissions = s->permissions;
         b->payload_max = s->payload_max;
     }
-    if (b->permissions != 0 && !account_set(r, b->permissions))
-        accounts_read(r);
     return b->permissions == 0 || account_set(r, b->permissions) ? ERR_OK : ERR_RANGE;
 }
 

@@ -192,6 +192,20 @@ void link_ring(struct link *l) {
         log_debug("link %u: its doorbell is gone; its end will be reported by the supervisor", l->number);
 }
 
+/* At once: whoever comes back on another link must not find its account full of those who are gone. */
+static void leave_accounts(struct router *r, struct link *l) {
+    for (uint32_t n = 0; n < l->conn_high; n++) {
+        struct conn *c = link_conn(l, n);
+        if (!c || c->state != CONN_BOUND)
+            continue;
+        struct account *a = account_find(r, c->account);
+        if (a)
+            a->conn_count--;
+        rights_end(r, c);
+        c->state = CONN_KICKED;
+    }
+}
+
 void link_end(struct router *r, struct link *l, const char *why) {
     if (l->state == LINK_ENDING || l->state == LINK_NONE)
         return;
@@ -210,6 +224,7 @@ void link_end(struct router *r, struct link *l, const char *why) {
     }
     l->state = LINK_ENDING;
     l->end_conn = 0;
+    leave_accounts(r, l);
     router_wary(r, WARY_DEAD, true);
     if (why && !l->end_told) {
         l->end_told = true;
@@ -225,12 +240,6 @@ bool link_clear_step(struct router *r, struct link *l) {
             if (left-- == 0)
                 return false;
             interest_drop(r, l, c, c->first_sub);
-        }
-        if (c && c->state == CONN_BOUND) {
-            struct account *a = account_find(r, c->account);
-            if (a)
-                a->conn_count--;
-            rights_end(r, c);
         }
         if (c && c->state != CONN_FREE) {
             if (c->state != CONN_CLOSING) /* its CLOSE has counted already */

@@ -457,6 +457,7 @@ class LimitsTest(IdentityCase):
         clients = [self.login("lim", "pw") for _ in range(2)]
         for _ in range(2):
             late = self.open(verbose=False, user="lim", pass_="pw")
+            late.send(b"PING\r\n")  # its answer is not the first thing to come
             late.expect_answer(b"-ERR 'maximum account active connections exceeded'\r\n" + EOF)
             self.server.wait_log_of(late, "Client connection closed: Maximum Account Connections Exceeded")
         others = [self.login("free", "pw") for _ in range(5)]

@@ -292,6 +292,19 @@ START_TEST(test_end) {
 }
 END_TEST
 
+/* A peer that dies before it has read all that was sent to it is a reset for the kernel; its own last words count still. */
+START_TEST(test_last_words) {
+    open_pair();
+    ck_assert_int_eq(channel_send(&channel, TYPE_NONE, NULL, NULL, 0), ERR_OK);
+    for (int i = 0; i < 3; i++)
+        send_raw((uint16_t[]){TYPE_NONE, 0}, 4, NULL, 0);
+    close(peer);
+    ck_assert_int_eq(channel_receive(&channel, 16), ERR_END);
+    ck_assert_uint_eq(handled, 3);
+    channel_close(&channel);
+}
+END_TEST
+
 START_TEST(test_handler_closes) {
     open_pair();
     ck_assert_int_eq(receive(TYPE_CLOSE, NULL, 0, NULL, 0), ERR_END);
@@ -438,6 +451,7 @@ int main(void) {
     tcase_add_test(tcase, test_check_depth);
     tcase_add_loop_test(tcase, test_frames, 0, 3);
     tcase_add_test(tcase, test_end);
+    tcase_add_test(tcase, test_last_words);
     tcase_add_test(tcase, test_handler_closes);
     tcase_add_test(tcase, test_at_most);
     tcase_add_loop_test(tcase, test_unexpected_fds, 0, 6);

@@ -31,7 +31,11 @@ START_TEST(test_travel) {
         ck_assert_uint_eq(note.value, UINT64_MAX - type);
     }
     ck_assert_int_eq(note_receive(ends[1], &note), ERR_AGAIN);
+    ck_assert_int_eq(note_send(ends[0], NOTE_READY, 1, 2), ERR_OK);
+    ck_assert_int_eq(note_send(ends[1], NOTE_READY, 3, 4), ERR_OK); /* it dies before it has read this: a reset */
     close(ends[0]);
+    ck_assert_int_eq(note_receive(ends[1], &note), ERR_OK);
+    ck_assert_uint_eq(note.number, 1);
     ck_assert_int_eq(note_receive(ends[1], &note), ERR_END);
     ck_assert_int_eq(note_send(ends[1], NOTE_READY, 0, 0), ERR_SYSTEM);
 }

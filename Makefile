@@ -213,6 +213,7 @@ install: all
 	install -m 755 $(B)/bulkhead $(DESTDIR)$(prefix)/sbin
 	install -m 755 $(filter-out $(B)/bulkhead,$(BINS)) $(DESTDIR)$(libexecdir)
 	install -m 644 README.md $(wildcard docs/*.md) $(DESTDIR)$(prefix)/share/doc/bulkhead
+	install -D -m 644 -t $(DESTDIR)$(prefix)/share/doc/bulkhead/models docs/models/*.md
 	install -m 644 $(B)/man/bulkhead.8 $(DESTDIR)$(mandir)/man8
 	install -m 644 $(B)/man/bulkhead.conf.5 $(DESTDIR)$(mandir)/man5
 	for unit in bulkhead bulkhead-hardened; do \

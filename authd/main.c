@@ -226,7 +226,9 @@ int main(void) {
         int count = epoll_wait(a->epoll, events, 64, edges_turn(a));
         for (int i = 0; i < count; i++)
             on_event(a, events[i].data.u64, events[i].events);
-        if (a->counters)
+        if (a->counters) {
             counter_add(a->counters, COUNTER_HEARTBEAT, 1);
+            counter_set(a->counters, COUNTER_LOG_DROPPED, log_dropped());
+        }
     }
 }

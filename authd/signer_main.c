@@ -323,7 +323,9 @@ int main(void) {
         for (int i = 0; i < count; i++)
             on_event(p, events[i].data.u64, events[i].events);
         serve_edges(p);
-        if (p->counters)
+        if (p->counters) {
             counter_add(p->counters, COUNTER_HEARTBEAT, 1);
+            counter_set(p->counters, COUNTER_LOG_DROPPED, log_dropped());
+        }
     }
 }

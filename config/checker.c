@@ -18,6 +18,24 @@ static void add_position(struct text *t, const struct value *at) {
         text_add_format(t, "%s:%d:%d: ", at->file, (int64_t)at->line, (int64_t)at->column);
 }
 
+/* An included file may be one that the administrator who reads the message could not read himself: its path and the position
+ * are told, never what stands there. */
+static bool is_foreign(const struct checker *c, const struct value *at) {
+    return at && at->file && c->config->path && strcmp(at->file, c->config->path) != 0;
+}
+
+/* The format with dots for all that it would insert. */
+static void add_masked(struct text *t, const char *format) {
+    for (const char *at = format; *at; at++) {
+        if (*at != '%')
+            text_add_byte(t, *at);
+        else if (*++at == '%')
+            text_add_byte(t, '%');
+        else
+            text_add(t, VIEW("..."));
+    }
+}
+
 static void add_problem(struct checker *c, bool warning, struct view text) {
     struct config *g = c->config;
     if (g->problem_count == CONFIG_PROBLEMS_MAX) {
@@ -33,7 +51,10 @@ void problem_at(struct checker *c, const struct value *at, const char *format, .
     va_list list;
     add_position(&t, at);
     va_start(list, format);
-    text_add_format_list(&t, format, list);
+    if (is_foreign(c, at))
+        add_masked(&t, format);
+    else
+        text_add_format_list(&t, format, list);
     va_end(list);
     add_problem(c, false, text_view(&t));
 }
@@ -41,7 +62,10 @@ void problem_at(struct checker *c, const struct value *at, const char *format, .
 void warning_at(struct checker *c, const struct value *at, struct view field, const char *reason) {
     struct text t = {.arena = c->arena};
     add_position(&t, at);
-    text_add_format(&t, "invalid use of field %q: %s", field, reason);
+    if (is_foreign(c, at))
+        text_add_format(&t, "invalid use of a field: %s", reason);
+    else
+        text_add_format(&t, "invalid use of field %q: %s", field, reason);
     add_problem(c, true, text_view(&t));
 }
 

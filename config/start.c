@@ -241,7 +241,8 @@ static bool is_asked_for(const struct config *c, const struct option *row, const
         return number_of(row, &c->options) != 0;
     if (row->size)
         return *(const char *)option_place_const(row, &c->options) != '\0';
-    return is_used(c, name) && block_asks(c, name);
+    const struct value *v = config_find(c, name);
+    return v && !(v->type == VALUE_BOOL && !v->truth) && block_asks(c, name);
 }
 
 static void check_built(struct checker *c) {

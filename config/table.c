@@ -181,7 +181,7 @@ const struct option option_table[] = {
     {"system_account system", IN(TOP), IS(TEXT), AT(system_account), NOT_YET, GO("SystemAccount"),
      WRONG("system account name must be a string"), SINCE("2.0.0"),
      DOC("Account for the server's own events and requests; without one, $SYS.")},
-    {"no_system_account no_system no_sys_acc", IN(TOP), IS(BOOL), AT(no_system_account), NOT_YET, DEFAULT("false"),
+    {"no_system_account no_system no_sys_acc", IN(TOP), IS(BOOL), AT(no_system_account), DEFAULT("false"),
      GO("NoSystemAccount"), SINCE("2.2.0"), DOC("Do not make a $SYS account.")},
     {"trusted trusted_keys", IN(TOP), IS(TEXTS), OWN(rule_trusted), NOT_YET, WRONG("trusted"), GO("TrustedKeys"),
      SINCE("2.0.0"), DOC("Public keys of trusted operators.")},

@@ -129,7 +129,14 @@ void client_trace_connect(const struct client *c, struct view line) {
         n += (size_t)snprintf(text + n, sizeof text - n, "%.*s: \"[REDACTED]\"", (int)len, line.at + at);
         for (at = colon + 1; at < line.len && (line.at[at] == ' ' || line.at[at] == '\t');)
             at++;
+        bool plain = at < line.len && line.at[at] != '[' && line.at[at] != '{';
         at = value_end(line, at);
+        while (at < line.len && (line.at[at] == ' ' || line.at[at] == '\t'))
+            at++;
+        if (!plain || (at < line.len && line.at[at] != ',' && line.at[at] != '}')) { /* where it ends is not known */
+            n += (size_t)snprintf(text + n, sizeof text - n, "...");
+            break;
+        }
     }
     client_trace(c, "<<-", view_of(text, n));
 }

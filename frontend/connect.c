@@ -17,7 +17,7 @@ static enum op_result end(struct frontend *f, struct client *c, const char *text
     return OP_ENDED;
 }
 
-static void take_name(struct client *c, const struct connect *in) {
+void connect_name(struct client *c, const struct connect *in) {
     const char *lang = in->text[CONNECT_LANG], *version = in->text[CONNECT_VERSION], *name = in->text[CONNECT_NAME];
     if (!lang && !version && !name)
         return;
@@ -87,7 +87,7 @@ enum op_result connect_take(struct frontend *f, struct client *c, struct connect
         return r;
     c->flags |= CLIENT_CONNECTED;
     c->protocol = (uint8_t)in->protocol;
-    take_name(c, in);
+    connect_name(c, in);
     c->activity_ms = f->now_ms;
     c->ping_out = 0;
     ping_restart(f, c, true);
@@ -106,6 +106,7 @@ static bool brings_credentials(const struct connect *in) {
 
 static enum op_result decide(struct frontend *f, struct client *c, struct connect *in) {
     if (in->text[CONNECT_ACCOUNT] || in->new_account) {
+        connect_name(c, in);
         login_refused(f, c, in->text[CONNECT_USER], in->text[CONNECT_NKEY]);
         return OP_ENDED;
     }

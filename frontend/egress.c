@@ -14,6 +14,7 @@
 #include "base/copy.h"
 #include "base/log.h"
 #include "frontend/frontend.h"
+#include "ipc/auth.pb-c.h"
 #include "nats/errors.h"
 #include "nats/name.h"
 #include "nats/quote.h"
@@ -264,6 +265,10 @@ static void kicked(struct frontend *f, struct client *c, uint32_t why) {
     switch (why) {
     case RECORD_KICK_BINDING:
     case RECORD_KICK_REFUSED:
+        if (f->policy.log_form == BULKHEAD__LOG_FORM__LOG_PLAIN)
+            client_log(c, LOG_ERROR, "authentication error");
+        else
+            client_log(c, LOG_ERROR, "authentication error - %s", client_user(c));
         client_error(f, c, NATS_ERR_AUTHORIZATION, "Authentication Failure");
         break;
     case RECORD_KICK_REVOKED:
@@ -276,6 +281,7 @@ static void kicked(struct frontend *f, struct client *c, uint32_t why) {
         client_error(f, c, NATS_ERR_AUTH_EXPIRED, "Authentication Expired");
         break;
     case RECORD_KICK_ACCOUNT_CONNS:
+        client_log(c, LOG_ERROR, NATS_ERR_ACCOUNT_CONNS);
         client_error(f, c, NATS_ERR_ACCOUNT_CONNS, "Maximum Account Connections Exceeded");
         break;
     case RECORD_KICK_PAYLOAD:

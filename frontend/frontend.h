@@ -102,6 +102,7 @@ enum client_flag {
     CLIENT_DEFERRED = 65536, /* in the list of connections with a full window */
     CLIENT_COMPLAINED = 32768, /* pedantic: the text for the operation that waits was queued */
     CLIENT_CHECKED = 524288, /* a login is out: the parser stands still */
+    CLIENT_TRACED = 2097152, /* the operation that waits has its trace line */
     CLIENT_GREETED = 1048576, /* it has had its first INFO, which alone has a nonce */
 };
 
@@ -415,6 +416,7 @@ void ping_restart(struct frontend *f, struct client *c, bool first);
 
 /* ---- connect.c ---- */
 enum op_result connect_run(struct frontend *f, struct client *c, struct view json);
+void connect_name(struct client *c, const struct connect *in); /* for log lines: language, version and name */
 /* What CONNECT says takes effect, with the verdict on it (null: none was asked for). OP_PAUSE: no binding in stock or no room in
  * the ring; nothing has changed. */
 enum op_result connect_take(struct frontend *f, struct client *c, struct connect *in, struct login *login);

@@ -125,11 +125,12 @@ static size_t run(struct frontend *f, struct client *c, const char *at, size_t l
                 break;
             }
         }
-        if (unlikely(log_traces()))
+        if (unlikely(log_traces()) && !(c->flags & CLIENT_TRACED))
             trace(f, c, &line, at + used);
         enum op_result done = op_run(f, c, &line, at + used + line.used);
+        c->flags &= ~(uint32_t)CLIENT_TRACED;
         if (unlikely(done == OP_PAUSE)) {
-            c->flags |= CLIENT_HELD;
+            c->flags |= CLIENT_HELD | CLIENT_TRACED;
             if (f->ring_full)
                 client_wake(f, c); /* tried again as soon as there is room */
             break;

@@ -350,6 +350,7 @@ void login_refusal(struct frontend *f, struct client *c, int why) {
         timer_update(f, c);
         return;
     }
+    connect_name(c, &l->connect);
     char user[128] = "", nkey[128] = "";
     ProtobufCBinaryData name = credential(l, CONNECT_USER), key = credential(l, CONNECT_NKEY);
     memcpy(user, name.data, name.len < sizeof user - 1 ? name.len : sizeof user - 1);

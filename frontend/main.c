@@ -209,6 +209,7 @@ static void turn(struct frontend *f) {
     client_bury(f);
     login_refill(f);
     counter_add(f->counters, COUNTER_HEARTBEAT, 1);
+    counter_set(f->counters, COUNTER_LOG_DROPPED, log_dropped());
     counter_set(f->counters, COUNTER_CONNS, f->client_count);
     counter_set(f->counters, COUNTER_SUBS, f->sub_count);
 }

@@ -226,6 +226,7 @@ void turn_commit(struct router *r) {
             link_ring(l);
     }
     counter_add(r->counters, COUNTER_HEARTBEAT, 1);
+    counter_set(r->counters, COUNTER_LOG_DROPPED, log_dropped());
 }
 
 bool turn_has_work(struct router *r) {

@@ -45,15 +45,15 @@ int files_write_pid(const char *path) {
 
 /* ---- ports ---- */
 
-static void add_url(char *text, const char *host, uint16_t port) {
+static void add_url(char *text, const char *scheme, const char *host, uint16_t port) {
     char address[400];
     size_t len = strlen(text);
     listeners_address(address, sizeof address, host, port);
-    snprintf(text + len, TEXT_LEN - len, "%s\"nats://%s\"", text[len - 1] == '[' ? "" : ",", address);
+    snprintf(text + len, TEXT_LEN - len, "%s\"%s://%s\"", text[len - 1] == '[' ? "" : ",", scheme, address);
 }
 
 /* Every address of this machine that the listener can be reached at. */
-static void add_local_urls(char *text, int family, uint16_t port) {
+static void add_local_urls(char *text, const char *scheme, int family, uint16_t port) {
     struct ifaddrs *all;
     if (getifaddrs(&all) != 0)
         return;
@@ -66,7 +66,7 @@ static void add_local_urls(char *text, int family, uint16_t port) {
                                   : (const void *)&((const struct sockaddr_in *)(const void *)one->ifa_addr)->sin_addr;
         if (family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL((const struct in6_addr *)address))
             continue;
-        add_url(text, inet_ntop(family, address, host, sizeof host), port);
+        add_url(text, scheme, inet_ntop(family, address, host, sizeof host), port);
     }
     freeifaddrs(all);
 }
@@ -75,18 +75,19 @@ static void ports_name(char *out, const char *name, const char *suffix) {
     snprintf(out, NAME_LEN, "%.200s_%d.ports%s", name, (int)getpid(), suffix);
 }
 
-void files_write_ports(const char *directory, const char *name, const char *host, uint16_t port) {
+void files_write_ports(const char *directory, const char *name, const char *host, uint16_t port, bool tls) {
+    const char *scheme = tls ? "tls" : "nats";
     static char text[TEXT_LEN];
     char file[NAME_LEN], unfinished[NAME_LEN];
     if (!directory[0])
         return;
     strcpy(text, "{\"nats\":[");
     if (strcmp(host, "0.0.0.0") == 0)
-        add_local_urls(text, AF_INET, port);
+        add_local_urls(text, scheme, AF_INET, port);
     else if (strcmp(host, "::") == 0 || strcmp(host, "[::]") == 0)
-        add_local_urls(text, AF_INET6, port);
+        add_local_urls(text, scheme, AF_INET6, port);
     if (text[strlen(text) - 1] == '[')
-        add_url(text, host, port);
+        add_url(text, scheme, host, port);
     size_t len = strlen(text);
     snprintf(text + len, sizeof text - len, "]}");
     ports_name(file, name, "");

@@ -5,14 +5,15 @@
 #ifndef SUPERVISOR_FILES_H
 #define SUPERVISOR_FILES_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Writes the process id, without a newline. Not 0: it failed, with errno. */
 int files_write_pid(const char *path);
 
-/* Writes DIR/NAME_PID.ports: {"nats":["nats://HOST:PORT"]}, for a listener on all addresses one for each; it appears
- * whole. A failure is one log line. No directory (an empty text): nothing happens. */
-void files_write_ports(const char *directory, const char *name, const char *host, uint16_t port);
+/* Writes DIR/NAME_PID.ports: {"nats":["nats://HOST:PORT"]} (tls://HOST:PORT with TLS), for a listener on all addresses one
+ * for each; it appears whole. A failure is one log line. No directory (an empty text): nothing happens. */
+void files_write_ports(const char *directory, const char *name, const char *host, uint16_t port, bool tls);
 void files_remove_ports(const char *directory, const char *name);
 
 #endif

@@ -152,6 +152,8 @@ static void open_listeners(struct supervisor *s) {
     settings_hold(s);
     listeners_address(address, sizeof address, o->host, s->settings.bound_port);
     log_info("Listening for client connections on %s", address);
+    if (s->parts.tls.given)
+        log_info("TLS required for client connections");
 }
 
 /* What outlives the processes that use it. */
@@ -232,7 +234,7 @@ void supervisor_announce(struct supervisor *s) {
     s->announced = true;
     log_info("Server is ready");
     files_write_ports(s->config.options.ports_file_dir, supervisor_name(s), s->config.options.host,
-                      s->settings.bound_port);
+                      s->settings.bound_port, s->parts.tls.given);
     notify_ready();
 }
 

@@ -138,7 +138,8 @@ static void apply_own(struct supervisor *s, const struct options *old) {
         log_error("Could not write pidfile: %s: %s", o->pid_file, strerror(errno));
     if (strcmp(old->ports_file_dir, o->ports_file_dir) != 0) {
         files_remove_ports(old->ports_file_dir, supervisor_name(s));
-        files_write_ports(o->ports_file_dir, supervisor_name(s), o->host, s->settings.bound_port);
+        files_write_ports(o->ports_file_dir, supervisor_name(s), o->host, s->settings.bound_port,
+                          s->parts.tls.given);
     }
     if (old->max_connections != o->max_connections)
         places_resize(&s->places, (uint32_t)o->max_connections, s->now_ms);

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 
-from harness import CLOSED, DEADLINE, EOF, EXECUTABLE, REAL_NATS, Client, Server, ServerCase, wait_until
+from harness import CLOSED, DEADLINE, EOF, EXECUTABLE, REAL_NATS, Client, Server, ServerCase, bulkhead_only, wait_until
 
 VIOLATION = b"-ERR 'Authorization Violation'\r\n" + EOF
 BAD_PROTOCOL = b"-ERR 'invalid client protocol'\r\n" + EOF
@@ -272,3 +272,21 @@ class CommandLineTest(ServerCase):
             client.send(b"SUB a 1\r\nPUB a 1\r\nx\r\n")
             client.expect_exact(b"MSG a 1 1\r\nx\r\n")
             client.expect_silence()
+
+    @bulkhead_only("nats-server masks texts alone")
+    def test_no_credential_is_traced(self):
+        with Server(flags=["-DV"]) as server:
+            for value in ('"canary"', '["x","canary"]', '{"x":"canary"}', '"x" "canary"', '["x",["canary"]', '"canary'):
+                for key in ("pass", "auth_token", "jwt", "SIG"):
+                    with Client(server) as client:
+                        client.send(b'CONNECT {"verbose":false,"%s" : %s,"name":"n"}\r\nPING\r\n' % (key.encode(), value.encode()))
+                        client.receive_rest() if value != '"canary"' else client.expect_until(b"PONG\r\n")
+            server.wait_log("REDACTED")
+            self.assertNotIn("canary", server.log())
+
+    def test_an_operation_that_waits_is_traced_once(self):
+        with Server(flags=["-DV"]) as server, Client(server, verbose=False) as client:
+            client.send(b"PING\r\nSUB once q 1\r\nPING\r\n")
+            client.expect_exact(b"PONG\r\nPONG\r\n")
+            server.wait_log("SUB once q 1")
+            self.assertEqual(server.log().count("SUB once q 1"), 1)

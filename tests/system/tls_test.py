@@ -1,6 +1,7 @@
 """TLS on the client port: handshakes good and bad, who is asked for a certificate, whom it names, limits, and new certificates
 under traffic. Certificates are made by certificates.py; Python's ssl is the client."""
 
+import json
 import os
 import select
 import shutil
@@ -12,7 +13,7 @@ import time
 import unittest
 
 from certificates import Authority, Pair
-from harness import DEADLINE, EOF, SLOWNESS, Client, bulkhead_only, wait_until
+from harness import DEADLINE, EOF, EXECUTABLE, SLOWNESS, Client, bulkhead_only, wait_until
 from identity import REFUSED, IdentityCase
 
 FAILURE = "Client connection closed: TLS Handshake Failure"
@@ -57,6 +58,15 @@ class TlsCase(IdentityCase):
 
 
 class HandshakeTest(TlsCase):
+    def test_told_at_the_start(self):
+        self.serve(tls())
+        self.server.wait_log("TLS required for client connections")
+        name = f"{os.path.basename(EXECUTABLE)}_{self.server.pid}.ports"
+        path = os.path.join(self.server.directory, name)
+        wait_until(lambda: os.path.exists(path), "the ports file")
+        with open(path) as file:
+            self.assertEqual(json.load(file)["nats"], [f"tls://127.0.0.1:{self.server.port}"])
+
     def test_kinds_of_keys_and_versions(self):
         for pair in (p256, rsa, p384, ed25519):
             self.serve(tls(pair))

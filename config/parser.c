@@ -303,12 +303,6 @@ static bool join_path(char out[PARSER_PATH_MAX], const char *file, struct view n
 static enum err read_file(struct parser *p) {
     struct reading *all = p->all;
     struct view content;
-    for (const struct parser *q = p->outer; q; q = q->outer) {
-        if (strcmp(q->path, p->path) == 0) {
-            text_add_format(all->why, "%s includes itself", p->path);
-            return ERR_SYNTAX;
-        }
-    }
     enum err e = source_read(all->source, p->path, all->arena, &content, all->why);
     if (e != ERR_OK)
         return e;
@@ -331,6 +325,13 @@ static void choose_path(const struct parser *p, char path[PARSER_PATH_MAX], stru
     }
 }
 
+/* True if the file is being read already. */
+static bool is_open(const struct parser *p, const char *path) {
+    while (p && (!p->path || strcmp(p->path, path) != 0))
+        p = p->outer;
+    return p != NULL;
+}
+
 static enum err include(struct parser *p, const struct token *t) {
     char path[PARSER_PATH_MAX];
     uint32_t depth = 0;
@@ -351,7 +352,9 @@ static enum err include(struct parser *p, const struct token *t) {
     } else {
         choose_path(p, path, t->text);
         inner->path = arena_copy(p->all->arena, view_text(path)).at;
-        e = read_file(inner);
+        e = is_open(p, path) ? ERR_SYNTAX : read_file(inner);
+        if (e != ERR_OK && !why.len)
+            text_add_format(&why, "%s includes itself on line %d", path, (int64_t)t->line);
     }
     p->all->why = outer_why;
     if (e != ERR_OK) {

@@ -131,7 +131,7 @@ class BadInput(unittest.TestCase):
 
     def test_includes_itself(self):
         path = self.write("self.conf", "port: 1\ninclude self.conf\n")
-        self.assertIn("includes itself", self.check(path))
+        self.assertIn("includes itself on line 2", self.check(path))
 
     def test_includes_in_a_circle(self):
         path = self.write("a.conf", "include b.conf\n")

@@ -169,7 +169,7 @@ START_TEST(includes) {
         {"include number", "error parsing include file 'number', integer '...' is out of the range on line 3", true},
         {"include loop.conf",
          "error parsing include file 'loop.conf', error parsing include file "
-         "'../dir/./loop.conf', dir/loop.conf includes itself",
+         "'../dir/./loop.conf', dir/loop.conf includes itself on line 1",
          true}};
     test_files = files;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

@@ -227,6 +227,10 @@ static void stop(struct frontend *f) {
         if (waits)
             poll_events(f, 1);
     }
+    for (uint32_t n = 0; n < f->number_high; n++) {
+        if (f->by_number[n] && f->by_number[n]->state != CLIENT_GONE)
+            client_log(f->by_number[n], LOG_DEBUG, "Client connection closed: Server Shutdown");
+    }
     exit(0);
 }
 

@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import unittest
 
+import memory
 from family import kill, read_proc
 from harness import DEADLINE, Client, Server, bulkhead_only, is_sanitized, wait_until
 
@@ -46,22 +47,7 @@ def key_pieces(path):
 
 def memory_holds(pid, canaries):
     """Those of the canaries that lie in memory that the process can read."""
-    found = set()
-    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
-        for line in read_proc(pid, "maps").splitlines():
-            begin, end = (int(number, 16) for number in line.split()[0].split("-"))
-            if line.split()[1][0] != "r" or line.endswith(("[vvar]", "[vsyscall]", "[vvar_vclock]")):
-                continue
-            tail = b""
-            for at in range(begin, end, 1 << 22):
-                try:
-                    memory.seek(at)
-                    piece = tail + memory.read(min(1 << 22, end - at))
-                except OSError:
-                    break  # nothing lies behind that page
-                found |= {canary for canary in canaries if canary in piece}
-                tail = piece[-256:]
-    return found
+    return {name for name, _ in memory.search(pid, {canary: canary for canary in canaries})}
 
 
 def parts(server):
@@ -326,14 +312,14 @@ class SignerTest(unittest.TestCase):
         """Of authd too: a reload that one of them has not said yes to does not happen."""
         make_certificate(self.folder, "one")
         self.use("one")
-        server = self.serve(self.config)
+        server = self.serve(self.config, flags=["-D"])
         for role in ("authd", "signer"):
             (pid,) = server.child_pids()[role]
             os.kill(pid, signal.SIGSTOP)
-            before = server.log().count('Trapped "hangup" signal')
+            before = server.log().count("can take the new settings")
             server.write_config(self.config.replace("{folder}", self.folder) + "max_payload: 77\n")
             server.signal(signal.SIGHUP)
-            wait_until(lambda: server.log().count('Trapped "hangup" signal') > before, "the signal")
+            wait_until(lambda: server.log().count("can take the new settings") > before, "the question")
             kill(server, pid)
             server.wait_log(f"{FAILED}{role} died when it was asked")
             self.assertNotIn("max_payload = 77", server.log())

@@ -38,9 +38,10 @@ static void waiting_free(struct waiting *w) {
     free(w);
 }
 
+/* Who does not read is not read. */
 static void edge_poll(struct authd *a, uint32_t link) {
     struct edge *edge = &a->edge[link];
-    uint32_t events = (authd_is_open(a) ? EPOLLIN : 0u) | (edge->channel.backlog ? EPOLLOUT : 0u);
+    uint32_t events = edge->channel.backlog ? EPOLLOUT : authd_is_open(a) ? EPOLLIN : 0u;
     authd_poll(a, edge->channel.fd, EVENT_EDGE + link, &edge->polled, events);
 }
 
@@ -341,9 +342,8 @@ void edge_on_event(struct authd *a, uint32_t link, uint32_t events) {
     struct edge *edge = &a->edge[link];
     if (edge->channel.fd < 0)
         return;
-    if (events & EPOLLOUT)
+    if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
         channel_flush(&edge->channel);
-    /* An answer may wait, but then the next login does too: who does not read is not read. */
     enum err e = ERR_OK;
     if (authd_is_open(a) && !edge->channel.backlog)
         e = channel_receive(&edge->channel, EDGE_PACKETS_PER_TURN);

@@ -310,7 +310,6 @@ static void tear_down(void) {
 
 /* ---- logins ---- */
 
-
 /* NULL: empty. */
 static ProtobufCBinaryData bytes_of(const char *text) {
     return (ProtobufCBinaryData){text ? strlen(text) : 0, (uint8_t *)(uintptr_t)text};
@@ -744,6 +743,39 @@ START_TEST(test_hostile_edge) {
 }
 END_TEST
 
+/* An edge that does not read costs nothing while it waits, and gets all of its answers when it reads again. */
+START_TEST(test_edge_that_does_not_read) {
+    enum { ASKED = 64, QUIET_MS = 300 };
+    Bulkhead__WantNonces want = BULKHEAD__WANT_NONCES__INIT;
+    want.count = NONCE_ASK_MAX;
+    start_all(part_users);
+    struct peer_edge *e = &f.edge[0];
+    struct counters *counters;
+    ck_assert_int_eq(memfd_map((void **)&counters, f.counters_fd, memfd_round(sizeof *counters), 0), ERR_OK);
+    for (int i = 0; i < ASKED; i++)
+        ck_assert_int_eq(channel_send(&e->channel, MESSAGE_WANT_NONCES, &want.base, NULL, 0), ERR_OK);
+    int fd = e->channel.fd;
+    e->channel.fd = -1; /* not read meanwhile */
+    ck_assert(log_in(&f.edge[1], "a", "p")->bound);
+    e->channel.fd = fd;
+    uint64_t turns;
+    do { /* until a while passes in which it sleeps */
+        turns = counter_get(counters, COUNTER_HEARTBEAT);
+        poll(NULL, 0, QUIET_MS);
+        turns = counter_get(counters, COUNTER_HEARTBEAT) - turns;
+    } while (turns > 0 && turns < ASKED);
+    ck_assert_uint_eq(turns, 0);
+    e->nonce_bytes = 0;
+    for (uint32_t got = 0; got < ASKED * NONCE_ASK_MAX * NONCE_CHARS; got += e->nonce_bytes, e->nonce_bytes = 0) {
+        struct pollfd ready = {e->channel.fd, POLLIN, 0};
+        ck_assert_int_eq(poll(&ready, 1, DEADLINE_MS), 1);
+        ck_assert_int_eq(channel_receive(&e->channel, 1), ERR_OK);
+    }
+    ck_assert(log_in(e, "a", "p")->bound);
+    munmap(counters, memfd_round(sizeof *counters));
+}
+END_TEST
+
 int main(void) {
     if (sodium_init() < 0)
         return 1;
@@ -765,6 +797,7 @@ int main(void) {
 #endif
     tcase_add_test(tcase, test_certificates);
     tcase_add_test(tcase, test_hostile_edge);
+    tcase_add_test(tcase, test_edge_that_does_not_read);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

@@ -93,7 +93,8 @@ static enum err send_answer(struct authd *a, const struct answer *answer) {
 /* Sends an answer, or has it wait. */
 static enum err give_answer(struct authd *a, const struct answer *answer, uint32_t delay_ms) {
     if (delay_ms && held_put(&a->held, answer, clock_mono_ms() + delay_ms) == ERR_OK) {
-        penalties_hold(&a->penalties, answer->source);
+        if (answer->counted)
+            penalties_hold(&a->penalties, answer->link, answer->source);
         return ERR_OK;
     }
     return send_answer(a, answer);
@@ -122,12 +123,13 @@ static enum err bind_user(struct authd *a, struct login *l, const struct user *u
 }
 
 static enum err settle(struct authd *a, struct login *l, const struct user *user, const char *why) {
-    uint32_t delay_ms;
     uint64_t now_ms = clock_mono_ms();
-    penalties_delay(&a->penalties, &a->users->penalties, l->answer.source, now_ms, &delay_ms);
+    uint32_t link = l->answer.link, delay_ms = penalties_delay(&a->penalties, &a->users->penalties, link,
+                                                               l->answer.source, now_ms, user != NULL);
     if (user)
         return bind_user(a, l, user, delay_ms);
-    penalties_count(&a->penalties, l->answer.source, now_ms);
+    penalties_count(&a->penalties, link, l->answer.source, now_ms);
+    l->answer.counted = true;
     return refuse(a, &l->answer, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION, why, delay_ms);
 }
 
@@ -243,7 +245,6 @@ static enum err on_login(struct channel *channel, void *owner, const void *messa
         m->conn,
         m->generation,
         {.link = edge->logins->link, .session = edge->session, .id = m->id, .source = source_of(FIELD(m, address))}};
-    uint32_t delay_ms;
     if (a->users->required)
         counter_add(a->counters, COUNTER_LOGINS, 1);
     if (logins_admit(&a->logins, edge->logins, m->conn, m->generation) != ERR_OK)
@@ -252,8 +253,6 @@ static enum err on_login(struct channel *channel, void *owner, const void *messa
         return bind_user(a, &l, &a->users->at[0], 0);
     if (m->ahead)
         return refuse(a, &l.answer, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION, "A login is asked for", 0);
-    if (penalties_delay(&a->penalties, &a->users->penalties, l.answer.source, clock_mono_ms(), &delay_ms) != ERR_OK)
-        return refuse(a, &l.answer, BULKHEAD__REFUSAL_REASON__REFUSAL_BUSY, "Too many failures from there", 0);
     struct credentials c;
     read_credentials(a, l.answer.link, m, &c);
     return decide(a, &l, &c);
@@ -356,7 +355,8 @@ void edge_on_event(struct authd *a, uint32_t link, uint32_t events) {
 static void give_held(struct authd *a) {
     struct answer answer;
     held_take(&a->held, &answer);
-    penalties_release(&a->penalties, answer.source);
+    if (answer.counted)
+        penalties_release(&a->penalties, answer.link, answer.source);
     if (a->edge[answer.link].session != answer.session)
         return;
     if (send_answer(a, &answer) != ERR_OK)

@@ -17,6 +17,7 @@ struct answer {
     int reason;             /* else: enum RefusalReason */
     const char *why;        /* static text or NULL */
     struct source_address source;
+    bool counted; /* among the bad verdicts that its source has waiting */
 };
 
 struct held_answer {

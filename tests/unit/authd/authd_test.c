@@ -623,6 +623,32 @@ START_TEST(test_penalties) {
 }
 END_TEST
 
+/* Who guesses does not lock out those behind the same address: with no room to hold a bad verdict back, it is said at
+ * once, and a good login is still looked at. Another link has failures of its own. */
+START_TEST(test_penalties_lock_nobody_out) {
+    enum { HELD_MAX = 64 };
+    uint32_t bad[HELD_MAX];
+    start_all("logins {penalty: 2000000000, penalty_after: 1, penalty_max: 2000000000}\nauthorization {user: \"a\", "
+              "pass: \"p\"}");
+    struct peer_edge *e = &f.edge[0];
+    ck_assert(!log_in(e, "a", "x")->bound);
+    for (int i = 0; i < HELD_MAX; i++)
+        bad[i] = send_user(e, "a", "x");
+    uint32_t good = send_user(e, "a", "p");
+    for (int i = HELD_MAX; i < HELD_MAX + 10; i++) {
+        const struct reply *r = log_in(e, "a", "x");
+        ck_assert(!r->bound && r->reason == BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION);
+    }
+    ck_assert_ptr_null(find_reply(e, bad[0]));
+    ck_assert_ptr_null(find_reply(e, good));
+    ck_assert(log_in(&f.edge[1], "a", "p")->bound);
+    ck_assert_ptr_null(find_reply(e, bad[0]));
+    ck_assert(wait_reply(e, good)->bound);
+    for (int i = 0; i < HELD_MAX; i++)
+        ck_assert_int_eq(wait_reply(e, bad[i])->reason, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION);
+}
+END_TEST
+
 #ifndef BULKHEAD_SANITIZED
 
 /* Each thread has the filter. */
@@ -792,6 +818,7 @@ int main(void) {
     tcase_add_test(tcase, test_reload);
     tcase_add_test(tcase, test_reload_over_death);
     tcase_add_test(tcase, test_penalties);
+    tcase_add_test(tcase, test_penalties_lock_nobody_out);
 #ifndef BULKHEAD_SANITIZED
     tcase_add_test(tcase, test_walls);
 #endif

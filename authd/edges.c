@@ -14,17 +14,12 @@
 #include "base/sandbox.h"
 
 /* Few packets a turn: one link that floods delays the others by what these cost. */
-enum { LOGIN_BYTES_MAX = CHANNEL_FRAME_MAX - 4, EDGE_PACKETS_PER_TURN = 16 };
-
-struct login {
-    uint32_t conn, generation;
-    struct answer answer; /* so far: for whom */
-};
+enum { LOGIN_BYTES_MAX = CHANNEL_FRAME_MAX - 4, EDGE_PACKETS_PER_TURN = 16, BACKLOG_RETRY_MS = 20 };
 
 /* A login that waits for a hash, with a copy of what it sent. */
 struct waiting {
     struct hash_job job; /* first */
-    struct login login;
+    struct answer answer;
     uint32_t table;          /* of users, that was in force */
     const struct user *user; /* of that table */
     const char *why;
@@ -71,27 +66,54 @@ static struct edge *edge_of(struct channel *c) {
 
 /* ---- answers ---- */
 
-static enum err send_answer(struct authd *a, const struct answer *answer) {
-    struct channel *c = &a->edge[answer->link].channel;
-    if (answer->bound) {
-        Bulkhead__Bound bound = BULKHEAD__BOUND__INIT;
-        bound.id = answer->id;
-        bound.sealed = (ProtobufCBinaryData){sizeof answer->binding, (uint8_t *)(uintptr_t)&answer->binding};
-        bound.payload_max = answer->binding.payload_max;
-        return channel_send(c, MESSAGE_BOUND, &bound.base, NULL, 0);
-    }
+static enum err send_refusal(struct authd *a, const struct answer *answer, int reason, const char *why) {
     Bulkhead__Refusal refusal = BULKHEAD__REFUSAL__INIT;
     refusal.id = answer->id;
-    refusal.reason = (Bulkhead__RefusalReason)answer->reason;
-    if (answer->why) {
+    refusal.reason = (Bulkhead__RefusalReason)reason;
+    if (why) {
         refusal.has_why = true;
-        refusal.why = (ProtobufCBinaryData){strlen(answer->why), (uint8_t *)(uintptr_t)answer->why};
+        refusal.why = (ProtobufCBinaryData){strlen(why), (uint8_t *)(uintptr_t)why};
     }
-    return channel_send(c, MESSAGE_REFUSAL, &refusal.base, NULL, 0);
+    return channel_send(&a->edge[answer->link].channel, MESSAGE_REFUSAL, &refusal.base, NULL, 0);
 }
 
-/* Sends an answer, or has it wait. */
+static enum err send_bound(struct authd *a, const struct answer *answer) {
+    struct edge *edge = &a->edge[answer->link];
+    struct binding binding;
+    Bulkhead__Bound bound = BULKHEAD__BOUND__INIT;
+    logins_seal(&a->logins, edge->logins, answer->conn, answer->generation, answer->user, clock_wall_s(), &binding);
+    bound.id = answer->id;
+    bound.sealed = (ProtobufCBinaryData){sizeof binding, (uint8_t *)&binding};
+    bound.payload_max = binding.payload_max;
+    return channel_send(&edge->channel, MESSAGE_BOUND, &bound.base, NULL, 0);
+}
+
+/* Only where a login was asked for it counts as one. */
+static void count_refused(struct authd *a) {
+    if (a->users->required)
+        counter_add(a->counters, COUNTER_LOGINS_REFUSED, 1);
+}
+
+/* The nonce is taken first: after a death between the two it is not good a second time. The credentials of who would be
+ * let in by a table that is no more are gone here: the edge has them still and asks again. */
+static enum err send_answer(struct authd *a, const struct answer *answer) {
+    if (answer->user && answer->table != a->table)
+        return send_refusal(a, answer, BULKHEAD__REFUSAL_REASON__REFUSAL_STALE, "The configuration has changed");
+    bool taken = answer->has_nonce &&
+                 nonces_take(&a->identity.ledger, answer->link, answer->nonce_ms, answer->nonce, sizeof answer->nonce);
+    if (!answer->user)
+        return send_refusal(a, answer, answer->reason, answer->why);
+    if (!answer->has_nonce || taken)
+        return send_bound(a, answer);
+    count_refused(a);
+    return send_refusal(a, answer, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION, "The nonce was used already");
+}
+
+/* Sends an answer, or has it wait. With a nonce a good one waits for an edge that does not read, too: in the channel's
+ * backlog it would die with this process while the nonce is used up. */
 static enum err give_answer(struct authd *a, const struct answer *answer, uint32_t delay_ms) {
+    if (answer->user && answer->has_nonce && !delay_ms && a->edge[answer->link].channel.backlog)
+        delay_ms = BACKLOG_RETRY_MS;
     if (delay_ms && held_put(&a->held, answer, clock_mono_ms() + delay_ms) == ERR_OK) {
         if (answer->counted)
             penalties_hold(&a->penalties, answer->link, answer->source);
@@ -100,11 +122,9 @@ static enum err give_answer(struct authd *a, const struct answer *answer, uint32
     return send_answer(a, answer);
 }
 
-/* Only where a login was asked for it counts as one. */
 static enum err refuse(struct authd *a, struct answer *answer, int reason, const char *why, uint32_t delay_ms) {
-    if (a->users->required)
-        counter_add(a->counters, COUNTER_LOGINS_REFUSED, 1);
-    answer->bound = false;
+    count_refused(a);
+    answer->user = NULL;
     answer->reason = reason;
     answer->why = why;
     return give_answer(a, answer, delay_ms);
@@ -112,29 +132,30 @@ static enum err refuse(struct authd *a, struct answer *answer, int reason, const
 
 /* ---- logins ---- */
 
-static enum err bind_user(struct authd *a, struct login *l, const struct user *user, uint32_t delay_ms) {
+static enum err bind_user(struct authd *a, struct answer *answer, const struct user *user, uint32_t delay_ms) {
     if (a->users->accounts[user->account].closed)
-        return refuse(a, &l->answer, BULKHEAD__REFUSAL_REASON__REFUSAL_ACCOUNT, "The account takes no connection",
+        return refuse(a, answer, BULKHEAD__REFUSAL_REASON__REFUSAL_ACCOUNT, "The account takes no connection",
                       delay_ms);
-    l->answer.bound = true;
-    logins_seal(&a->logins, a->edge[l->answer.link].logins, l->conn, l->generation, user, clock_wall_s(),
-                &l->answer.binding);
-    return give_answer(a, &l->answer, delay_ms);
+    answer->user = user;
+    answer->table = a->table;
+    return give_answer(a, answer, delay_ms);
 }
 
-static enum err settle(struct authd *a, struct login *l, const struct user *user, const char *why) {
+/* user NULL: refused, and why. */
+static enum err settle(struct authd *a, struct answer *answer, const struct user *user, const char *why, bool counts) {
     uint64_t now_ms = clock_mono_ms();
-    uint32_t link = l->answer.link, delay_ms = penalties_delay(&a->penalties, &a->users->penalties, link,
-                                                               l->answer.source, now_ms, user != NULL);
+    uint32_t delay_ms =
+        penalties_delay(&a->penalties, &a->users->penalties, answer->link, answer->source, now_ms, user != NULL);
     if (user)
-        return bind_user(a, l, user, delay_ms);
-    penalties_count(&a->penalties, link, l->answer.source, now_ms);
-    l->answer.counted = true;
-    return refuse(a, &l->answer, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION, why, delay_ms);
+        return bind_user(a, answer, user, delay_ms);
+    if (counts)
+        penalties_count(&a->penalties, answer->link, answer->source, now_ms);
+    answer->counted = true;
+    return refuse(a, answer, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION, why, delay_ms);
 }
 
 /* A copy of the credentials behind the rest. */
-static struct waiting *waiting_make(const struct authd *a, const struct login *l, const struct credentials *c) {
+static struct waiting *waiting_make(const struct authd *a, const struct answer *answer, const struct credentials *c) {
     const struct view from[] = {c->user, c->pass, c->token, c->nkey, c->sig, c->nonce, c->certificate};
     size_t bytes = sizeof(struct waiting);
     for (size_t i = 0; i < sizeof from / sizeof *from; i++)
@@ -142,7 +163,7 @@ static struct waiting *waiting_make(const struct authd *a, const struct login *l
     struct waiting *w = calloc(1, bytes);
     if (!w)
         return NULL;
-    *w = (struct waiting){.login = *l, .table = a->table, .c = *c, .bytes = bytes};
+    *w = (struct waiting){.answer = *answer, .table = a->table, .c = *c, .bytes = bytes};
     struct view *const to[] = {&w->c.user, &w->c.pass,  &w->c.token,      &w->c.nkey,
                                &w->c.sig,  &w->c.nonce, &w->c.certificate};
     char *at = w->text;
@@ -151,14 +172,16 @@ static struct waiting *waiting_make(const struct authd *a, const struct login *l
         if (from[i].len)
             memcpy(at, from[i].at, from[i].len);
     }
-    w->job.item.link = l->answer.link;
-    w->job.item.source = l->answer.source;
+    w->job.item.link = answer->link;
+    w->job.item.source = answer->source;
     w->job.item.bytes = (uint32_t)bytes;
     return w;
 }
 
-static enum err refuse_busy(struct authd *a, struct login *l) {
-    return refuse(a, &l->answer, BULKHEAD__REFUSAL_REASON__REFUSAL_BUSY, "Too many logins wait for a hash", 0);
+/* Its nonce, if it has one, stays good. */
+static enum err refuse_busy(struct authd *a, struct answer *answer) {
+    answer->has_nonce = false;
+    return refuse(a, answer, BULKHEAD__REFUSAL_REASON__REFUSAL_BUSY, "Too many logins wait for a hash", 0);
 }
 
 /* The verdict's password is one of the copied credentials. Takes w. */
@@ -170,20 +193,20 @@ static enum err hash(struct authd *a, struct waiting *w, const struct verdict *v
     memcpy(w->job.hash, v->hash, sizeof w->job.hash);
     if (hashing_submit(&a->hashing, &w->job) == ERR_OK)
         return ERR_OK;
-    enum err e = refuse_busy(a, &w->login);
+    enum err e = refuse_busy(a, &w->answer);
     waiting_free(w);
     return e;
 }
 
-static enum err decide(struct authd *a, struct login *l, const struct credentials *c) {
+static enum err decide(struct authd *a, struct answer *answer, const struct credentials *c) {
     struct verdict v;
     verdict_make(&v, a->users, c);
     if (v.kind != VERDICT_HASH)
-        return settle(a, l, v.user, v.why);
-    struct waiting *w = waiting_make(a, l, c);
+        return settle(a, answer, v.user, v.why, !v.nonce_spent);
+    struct waiting *w = waiting_make(a, answer, c);
     if (!w) {
         explicit_bzero(v.hash, sizeof v.hash);
-        return refuse_busy(a, l);
+        return refuse_busy(a, answer);
     }
     v.password = v.password.at == c->token.at ? w->c.token : w->c.pass;
     enum err e = hash(a, w, &v);
@@ -193,8 +216,8 @@ static enum err decide(struct authd *a, struct login *l, const struct credential
 
 /* A hash is there. Under another table than the one it was asked for the login is decided anew. */
 static enum err on_hash(struct authd *a, struct waiting *w) {
-    enum err e = w->table != a->table ? decide(a, &w->login, &w->c)
-                                      : settle(a, &w->login, w->job.matches ? w->user : NULL, w->why);
+    enum err e = w->table != a->table ? decide(a, &w->answer, &w->c)
+                                      : settle(a, &w->answer, w->job.matches ? w->user : NULL, w->why, true);
     waiting_free(w);
     return e;
 }
@@ -202,9 +225,9 @@ static enum err on_hash(struct authd *a, struct waiting *w) {
 static void on_hashes(struct authd *a) {
     for (struct hash_job *job = hashing_collect(&a->hashing), *next; job; job = next) {
         struct waiting *w = (struct waiting *)(void *)job;
-        uint32_t link = w->login.answer.link;
+        uint32_t link = w->answer.link;
         next = job->next;
-        if (a->edge[link].session != w->login.answer.session)
+        if (a->edge[link].session != w->answer.session)
             waiting_free(w);
         else if (on_hash(a, w) != ERR_OK)
             edge_close(a, link);
@@ -223,7 +246,7 @@ enum err edges_start(struct authd *a) {
 
 #define FIELD(m, name) ((m)->has_##name ? view_of((m)->name.data, (m)->name.len) : view_of("", 0))
 
-static void read_credentials(struct authd *a, uint32_t link, const Bulkhead__Login *m, struct credentials *c) {
+static void read_credentials(const Bulkhead__Login *m, struct credentials *c) {
     *c = (struct credentials){.user = FIELD(m, user),
                               .pass = FIELD(m, pass),
                               .token = FIELD(m, token),
@@ -232,8 +255,17 @@ static void read_credentials(struct authd *a, uint32_t link, const Bulkhead__Log
                               .nonce = FIELD(m, nonce),
                               .certificate = FIELD(m, certificate),
                               .type = m->has_type ? (uint8_t)m->type : BULKHEAD__CONNECTION_TYPE__TYPE_STANDARD};
-    if (a->users->has_nkeys && c->nkey.len)
-        c->nonce_good = nonces_take(&a->identity.ledger, link, clock_mono_ms(), c->nonce.at, c->nonce.len);
+}
+
+static void look_at_nonce(struct authd *a, struct answer *answer, struct credentials *c) {
+    if (!a->users->has_nkeys || !c->nkey.len || c->nonce.len != NONCE_CHARS)
+        return;
+    answer->has_nonce = true;
+    answer->nonce_ms = clock_mono_ms();
+    memcpy(answer->nonce, c->nonce.at, NONCE_CHARS);
+    enum nonce_look look = nonces_look(&a->identity.ledger, answer->link, answer->nonce_ms, c->nonce.at, c->nonce.len);
+    c->nonce_good = look == NONCE_GOOD;
+    c->nonce_spent = look == NONCE_SPENT;
 }
 
 static enum err on_login(struct channel *channel, void *owner, const void *message, const int *fds) {
@@ -241,21 +273,24 @@ static enum err on_login(struct channel *channel, void *owner, const void *messa
     struct authd *a = owner;
     struct edge *edge = edge_of(channel);
     const Bulkhead__Login *m = message;
-    struct login l = {
-        m->conn,
-        m->generation,
-        {.link = edge->logins->link, .session = edge->session, .id = m->id, .source = source_of(FIELD(m, address))}};
+    struct answer answer = {.link = edge->logins->link,
+                            .session = edge->session,
+                            .id = m->id,
+                            .conn = m->conn,
+                            .generation = m->generation,
+                            .source = source_of(FIELD(m, address))};
+    struct credentials c;
     if (a->users->required)
         counter_add(a->counters, COUNTER_LOGINS, 1);
     if (logins_admit(&a->logins, edge->logins, m->conn, m->generation) != ERR_OK)
-        return refuse(a, &l.answer, BULKHEAD__REFUSAL_REASON__REFUSAL_STALE, NULL, 0);
+        return refuse(a, &answer, BULKHEAD__REFUSAL_REASON__REFUSAL_STALE, NULL, 0);
     if (!a->users->required)
-        return bind_user(a, &l, &a->users->at[0], 0);
+        return bind_user(a, &answer, &a->users->at[0], 0);
     if (m->ahead)
-        return refuse(a, &l.answer, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION, "A login is asked for", 0);
-    struct credentials c;
-    read_credentials(a, l.answer.link, m, &c);
-    return decide(a, &l, &c);
+        return refuse(a, &answer, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION, "A login is asked for", 0);
+    read_credentials(m, &c);
+    look_at_nonce(a, &answer, &c);
+    return decide(a, &answer, &c);
 }
 
 /* ---- nonces ---- */
@@ -359,7 +394,8 @@ static void give_held(struct authd *a) {
         penalties_release(&a->penalties, answer.link, answer.source);
     if (a->edge[answer.link].session != answer.session)
         return;
-    if (send_answer(a, &answer) != ERR_OK)
+    answer.counted = false;
+    if (give_answer(a, &answer, 0) != ERR_OK)
         edge_close(a, answer.link);
     else
         edge_poll(a, answer.link);

@@ -3,21 +3,26 @@
 #define AUTHD_HELD_H
 
 #include "authd/source.h"
+#include "authd/users.h"
 #include "base/err.h"
-#include "shm/binding.h"
+#include "ipc/nonce.h"
 #include "shm/commit.h"
 
 enum { HELD_LINK_MAX = 4096 };
 
-/* One answer to one login. */
+/* One answer to one login. Who is let in gets a binding when the answer is sent: what is held outlives a table. */
 struct answer {
     uint32_t link, session, id;
-    bool bound;
-    struct binding binding; /* if bound */
-    int reason;             /* else: enum RefusalReason */
-    const char *why;        /* static text or NULL */
+    uint32_t conn, generation;
+    uint32_t table;          /* of users, that was in force when it was decided */
+    const struct user *user; /* of that table; NULL: refused */
+    int reason;              /* if refused: enum RefusalReason */
+    const char *why;         /* static text or NULL */
     struct source_address source;
     bool counted; /* among the bad verdicts that its source has waiting */
+    bool has_nonce;
+    char nonce[NONCE_CHARS]; /* is used up when the answer is sent */
+    uint64_t nonce_ms;       /* when it was shown, clock_mono_ms */
 };
 
 struct held_answer {

@@ -360,7 +360,7 @@ static const struct reply *log_in(struct peer_edge *e, const char *user, const c
     return wait_reply(e, send_user(e, user, pass));
 }
 
-static const struct reply *log_in_nkey(struct peer_edge *e, const char *nonce, const char *signed_nonce) {
+static uint32_t send_nkey(struct peer_edge *e, const char *nonce, const char *signed_nonce) {
     uint8_t seed[crypto_sign_SEEDBYTES], public[NKEY_BYTES], secret[crypto_sign_SECRETKEYBYTES], sig[64];
     char text[NKEY_TEXT_LEN + 1], encoded[128], nonce_text[NONCE_CHARS + 1] = {0};
     for (size_t i = 0; i < sizeof seed; i++)
@@ -375,7 +375,11 @@ static const struct reply *log_in_nkey(struct peer_edge *e, const char *nonce, c
     m.nkey = bytes_of(text);
     m.sig = bytes_of(encoded);
     m.nonce = bytes_of(nonce_text);
-    return wait_reply(e, send_login(e, &m));
+    return send_login(e, &m);
+}
+
+static const struct reply *log_in_nkey(struct peer_edge *e, const char *nonce, const char *signed_nonce) {
+    return wait_reply(e, send_nkey(e, nonce, signed_nonce));
 }
 
 static void want_nonces(struct peer_edge *e, uint32_t count) {
@@ -649,6 +653,75 @@ START_TEST(test_penalties_lock_nobody_out) {
 }
 END_TEST
 
+/* A nonce is used up by the answer: what dies in authd before it is said can be said again, and only once. */
+START_TEST(test_nonce_of_held) {
+    static const char part[] = "logins {penalty: 1000000000, penalty_after: 1, penalty_max: 1000000000}\n"
+                               "authorization {users: [{nkey: \"" NKEY_U "\"}, {user: \"a\", pass: \"p\"}]}";
+    char nonce[2][NONCE_CHARS];
+    start_all(part);
+    struct peer_edge *e = &f.edge[0];
+    want_nonces(e, 2);
+    memcpy(nonce, e->nonces, sizeof nonce);
+    ck_assert(!log_in(e, "a", "x")->bound);
+    uint32_t held = send_nkey(e, nonce[0], nonce[0]);
+    turn(50);
+    ck_assert_ptr_null(find_reply(e, held));
+    end_authd(SIGKILL);
+    start_all(part);
+    ck_assert(log_in_nkey(e, nonce[0], nonce[0])->bound);
+    ck_assert(!log_in_nkey(e, nonce[0], nonce[0])->bound);
+    ck_assert(!log_in(e, "a", "x")->bound);
+    uint32_t one = send_nkey(e, nonce[1], nonce[1]), two = send_nkey(e, nonce[1], nonce[1]);
+    ck_assert(wait_reply(e, one)->bound);
+    ck_assert(!wait_reply(e, two)->bound);
+}
+END_TEST
+
+/* A login that comes again after its answer was lost is no guess. */
+START_TEST(test_spent_nonce_is_no_failure) {
+    start_all("logins {penalty: 300000000000, penalty_after: 1, penalty_max: 300000000000}\n"
+              "authorization {users: [{nkey: \"" NKEY_U "\"}, {user: \"a\", pass: \"p\"}]}");
+    struct peer_edge *e = &f.edge[0];
+    want_nonces(e, 1);
+    ck_assert(log_in_nkey(e, e->nonces, e->nonces)->bound);
+    for (int i = 0; i < 5; i++)
+        ck_assert(!log_in_nkey(e, e->nonces, e->nonces)->bound);
+    ck_assert(log_in(e, "a", "p")->bound);
+}
+END_TEST
+
+/* What is held gets its binding when it is sent; under another table the edge has to ask again. */
+START_TEST(test_held_over_reload) {
+#define HELD_PART(in_x, in_y)                                                                                          \
+    "logins {penalty: 700000000, penalty_after: 1, penalty_max: 700000000}\naccounts {X: {users: [" in_x               \
+    "]}, Y: {users: [" in_y "]}}"
+#define USER_A "{user: \"a\", pass: \"p\"}"
+#define USER_B "{user: \"b\", pass: \"p\"}"
+    start_all(HELD_PART(USER_A, USER_B));
+    struct peer_edge *e = &f.edge[0];
+    const struct binding before = log_in(e, "a", "p")->binding;
+    ck_assert(!log_in(e, "a", "x")->bound);
+    uint32_t settings_alone = send_user(e, "a", "p");
+    f.settings.max_subscriptions = 9;
+    ck_assert_uint_eq(reload(NULL, 2).value, 0);
+    commit(2);
+    ck_assert_int_eq(next_note().type, NOTE_APPLIED);
+    ck_assert_ptr_null(find_reply(e, settings_alone));
+    const struct reply *r = wait_reply(e, settings_alone);
+    ck_assert(r->bound && r->binding.subs_max == 9 && r->binding.account == before.account);
+    uint32_t good = send_user(e, "a", "p"), bad = send_user(e, "a", "x");
+    ck_assert_uint_eq(reload(HELD_PART(USER_B, USER_A), 3).value, 0);
+    commit(3);
+    ck_assert_int_eq(next_note().type, NOTE_APPLIED);
+    ck_assert_ptr_null(find_reply(e, good));
+    r = wait_reply(e, good);
+    ck_assert(!r->bound && r->reason == BULKHEAD__REFUSAL_REASON__REFUSAL_STALE);
+    ck_assert_int_eq(wait_reply(e, bad)->reason, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION);
+    r = log_in(e, "a", "p");
+    ck_assert(r->bound && r->binding.account != before.account && r->binding.principal != before.principal);
+}
+END_TEST
+
 #ifndef BULKHEAD_SANITIZED
 
 /* Each thread has the filter. */
@@ -819,6 +892,9 @@ int main(void) {
     tcase_add_test(tcase, test_reload_over_death);
     tcase_add_test(tcase, test_penalties);
     tcase_add_test(tcase, test_penalties_lock_nobody_out);
+    tcase_add_test(tcase, test_nonce_of_held);
+    tcase_add_test(tcase, test_spent_nonce_is_no_failure);
+    tcase_add_test(tcase, test_held_over_reload);
 #ifndef BULKHEAD_SANITIZED
     tcase_add_test(tcase, test_walls);
 #endif

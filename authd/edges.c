@@ -23,12 +23,20 @@ struct waiting {
     uint32_t table;          /* of users, that was in force */
     const struct user *user; /* of that table */
     const char *why;
+    bool cancelled; /* while the hash was being made */
     struct credentials c;
     size_t bytes; /* of all of this */
     char text[];
 };
 
-static void waiting_free(struct waiting *w) {
+static struct pending *pending_of(struct authd *a, const struct answer *answer) {
+    return &a->edge[answer->link].pending[answer->conn];
+}
+
+static void waiting_free(struct authd *a, struct waiting *w) {
+    struct pending *pending = pending_of(a, &w->answer);
+    if (pending->waiting == w)
+        pending->waiting = NULL;
     explicit_bzero(w, w->bytes);
     free(w);
 }
@@ -56,7 +64,7 @@ static void edge_close(struct authd *a, uint32_t link) {
     edge->session++;
     for (struct hash_job *job = hashing_drop(&a->hashing, link), *next; job; job = next) {
         next = job->next;
-        waiting_free((struct waiting *)(void *)job);
+        waiting_free(a, (struct waiting *)(void *)job);
     }
 }
 
@@ -109,17 +117,35 @@ static enum err send_answer(struct authd *a, const struct answer *answer) {
     return send_refusal(a, answer, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION, "The nonce was used already");
 }
 
+/* The client has gone, and nobody may come with its nonce. */
+static enum err send_cancelled(struct authd *a, const struct answer *answer) {
+    if (answer->has_nonce)
+        nonces_take(&a->identity.ledger, answer->link, answer->nonce_ms, answer->nonce, sizeof answer->nonce);
+    return send_refusal(a, answer, BULKHEAD__REFUSAL_REASON__REFUSAL_STALE, NULL);
+}
+
 /* Sends an answer, or has it wait. With a nonce a good one waits for an edge that does not read, too: in the channel's
  * backlog it would die with this process while the nonce is used up. */
 static enum err give_answer(struct authd *a, const struct answer *answer, uint32_t delay_ms) {
     if (answer->user && answer->has_nonce && !delay_ms && a->edge[answer->link].channel.backlog)
         delay_ms = BACKLOG_RETRY_MS;
-    if (delay_ms && held_put(&a->held, answer, clock_mono_ms() + delay_ms) == ERR_OK) {
-        if (answer->counted)
-            penalties_hold(&a->penalties, answer->link, answer->source);
-        return ERR_OK;
-    }
-    return send_answer(a, answer);
+    struct held_answer *held = delay_ms ? held_put(&a->held, answer, clock_mono_ms() + delay_ms) : NULL;
+    if (!held)
+        return send_answer(a, answer);
+    pending_of(a, answer)->held = held;
+    if (answer->counted)
+        penalties_hold(&a->penalties, answer->link, answer->source);
+    return ERR_OK;
+}
+
+static void take_held(struct authd *a, struct held_answer *held, struct answer *answer) {
+    held_take(&a->held, held, answer);
+    struct pending *pending = pending_of(a, answer);
+    if (pending->held == held)
+        pending->held = NULL;
+    if (answer->counted)
+        penalties_release(&a->penalties, answer->link, answer->source);
+    answer->counted = false;
 }
 
 static enum err refuse(struct authd *a, struct answer *answer, int reason, const char *why, uint32_t delay_ms) {
@@ -184,6 +210,12 @@ static enum err refuse_busy(struct authd *a, struct answer *answer) {
     return refuse(a, answer, BULKHEAD__REFUSAL_REASON__REFUSAL_BUSY, "Too many logins wait for a hash", 0);
 }
 
+static enum err drop_busy(struct authd *a, struct waiting *w) {
+    enum err e = refuse_busy(a, &w->answer);
+    waiting_free(a, w);
+    return e;
+}
+
 /* The verdict's password is one of the copied credentials. Takes w. */
 static enum err hash(struct authd *a, struct waiting *w, const struct verdict *v) {
     w->table = a->table;
@@ -191,10 +223,16 @@ static enum err hash(struct authd *a, struct waiting *w, const struct verdict *v
     w->why = v->why;
     w->job.password = v->password;
     memcpy(w->job.hash, v->hash, sizeof w->job.hash);
-    if (hashing_submit(&a->hashing, &w->job) == ERR_OK)
-        return ERR_OK;
-    enum err e = refuse_busy(a, &w->answer);
-    waiting_free(w);
+    struct hash_job *dropped, *next;
+    enum err e = ERR_OK;
+    pending_of(a, &w->answer)->waiting = w;
+    if (hashing_submit(&a->hashing, &w->job, &dropped) != ERR_OK)
+        e = drop_busy(a, w);
+    for (; dropped; dropped = next) {
+        next = dropped->next;
+        enum err sent = drop_busy(a, (struct waiting *)(void *)dropped);
+        e = e == ERR_OK ? sent : e;
+    }
     return e;
 }
 
@@ -216,9 +254,10 @@ static enum err decide(struct authd *a, struct answer *answer, const struct cred
 
 /* A hash is there. Under another table than the one it was asked for the login is decided anew. */
 static enum err on_hash(struct authd *a, struct waiting *w) {
-    enum err e = w->table != a->table ? decide(a, &w->answer, &w->c)
-                                      : settle(a, &w->answer, w->job.matches ? w->user : NULL, w->why, true);
-    waiting_free(w);
+    enum err e = w->cancelled           ? send_cancelled(a, &w->answer)
+                 : w->table != a->table ? decide(a, &w->answer, &w->c)
+                                        : settle(a, &w->answer, w->job.matches ? w->user : NULL, w->why, true);
+    waiting_free(a, w);
     return e;
 }
 
@@ -228,7 +267,7 @@ static void on_hashes(struct authd *a) {
         uint32_t link = w->answer.link;
         next = job->next;
         if (a->edge[link].session != w->answer.session)
-            waiting_free(w);
+            waiting_free(a, w);
         else if (on_hash(a, w) != ERR_OK)
             edge_close(a, link);
         else
@@ -293,6 +332,35 @@ static enum err on_login(struct channel *channel, void *owner, const void *messa
     return decide(a, &answer, &c);
 }
 
+static bool is_of(const struct answer *answer, const struct edge *edge, const Bulkhead__Cancel *m) {
+    return answer->session == edge->session && answer->id == m->id && answer->generation == m->generation;
+}
+
+/* A hash that is being made is made to its end. What is not here any more has its answer. */
+static enum err on_cancel(struct channel *channel, void *owner, const void *message, const int *fds) {
+    (void)fds;
+    struct authd *a = owner;
+    struct edge *edge = edge_of(channel);
+    const Bulkhead__Cancel *m = message;
+    if (m->conn >= SOFT_CONNS_MAX)
+        return ERR_RANGE;
+    struct pending *pending = &edge->pending[m->conn];
+    struct waiting *w = pending->waiting;
+    struct answer answer;
+    if (pending->held && is_of(&pending->held->answer, edge, m)) {
+        take_held(a, pending->held, &answer);
+        return send_cancelled(a, &answer);
+    }
+    if (!w || !is_of(&w->answer, edge, m))
+        return ERR_OK;
+    w->cancelled = true;
+    if (!hashing_withdraw(&a->hashing, &w->job))
+        return ERR_OK;
+    enum err e = send_cancelled(a, &w->answer);
+    waiting_free(a, w);
+    return e;
+}
+
 /* ---- nonces ---- */
 
 static enum err on_want_nonces(struct channel *channel, void *owner, const void *message, const int *fds) {
@@ -338,6 +406,7 @@ void edges_set_policy(struct authd *a) {
 static const struct channel_rule edge_rules[] = {
     {MESSAGE_LOGIN, 0, 1, LOGIN_BYTES_MAX, &bulkhead__login__descriptor, on_login},
     {MESSAGE_WANT_NONCES, 0, 1, 64, &bulkhead__want_nonces__descriptor, on_want_nonces},
+    {MESSAGE_CANCEL, 0, 1, 64, &bulkhead__cancel__descriptor, on_cancel},
 };
 
 /* The same process on a new socket keeps its generations; another one starts anew. */
@@ -346,7 +415,9 @@ static enum err remember_edge(struct edge *edge, const Bulkhead__Peer *peer) {
         edge->logins = calloc(1, sizeof *edge->logins);
     else if (edge->logins->incarnation != peer->incarnation)
         memset(edge->logins, 0, sizeof *edge->logins);
-    if (!edge->logins)
+    if (!edge->pending)
+        edge->pending = calloc(SOFT_CONNS_MAX, sizeof *edge->pending);
+    if (!edge->logins || !edge->pending)
         return ERR_NOMEM;
     edge->logins->link = peer->link;
     edge->logins->incarnation = peer->incarnation;
@@ -387,14 +458,11 @@ void edge_on_event(struct authd *a, uint32_t link, uint32_t events) {
         edge_poll(a, link);
 }
 
-static void give_held(struct authd *a) {
+static void give_held(struct authd *a, struct held_answer *held) {
     struct answer answer;
-    held_take(&a->held, &answer);
-    if (answer.counted)
-        penalties_release(&a->penalties, answer.link, answer.source);
+    take_held(a, held, &answer);
     if (a->edge[answer.link].session != answer.session)
         return;
-    answer.counted = false;
     if (give_answer(a, &answer, 0) != ERR_OK)
         edge_close(a, answer.link);
     else
@@ -405,8 +473,9 @@ int edges_turn(struct authd *a) {
     if (!authd_is_open(a))
         return -1;
     on_hashes(a);
-    uint64_t now_ms = clock_mono_ms(), due_ms;
-    while ((due_ms = held_due(&a->held)) <= now_ms)
-        give_held(a);
-    return due_ms == UINT64_MAX ? -1 : due_ms - now_ms > 60000 ? 60000 : (int)(due_ms - now_ms);
+    struct held_answer *held;
+    uint64_t now_ms = clock_mono_ms();
+    while ((held = held_first(&a->held)) && held->due_ms <= now_ms)
+        give_held(a, held);
+    return !held ? -1 : held->due_ms - now_ms > 60000 ? 60000 : (int)(held->due_ms - now_ms);
 }

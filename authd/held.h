@@ -27,6 +27,7 @@ struct answer {
 
 struct held_answer {
     uint64_t due_ms, number;
+    uint32_t place; /* in the heap */
     struct answer answer;
 };
 
@@ -38,14 +39,14 @@ struct held {
     uint32_t of_link[LINKS_MAX];
 };
 
-/* ERR_LONG: too many of that link; ERR_NOMEM. */
-enum err held_put(struct held *held, const struct answer *answer, uint64_t due_ms);
+/* NULL: too many of that link, or no memory. It is good until it is taken out. */
+struct held_answer *held_put(struct held *held, const struct answer *answer, uint64_t due_ms);
 
-/* When the earliest is due; UINT64_MAX: there is none. */
-uint64_t held_due(const struct held *held);
+/* The earliest; NULL: there is none. */
+struct held_answer *held_first(const struct held *held);
 
-/* Takes the earliest one out. There must be one. */
-void held_take(struct held *held, struct answer *answer);
+/* Takes one out and gives it back. */
+void held_take(struct held *held, struct held_answer *one, struct answer *answer);
 
 void held_free(struct held *held);
 

@@ -31,6 +31,7 @@
 #include "nats/nkey.h"
 #include "shm/binding.h"
 #include "shm/book.h"
+#include "shm/commit.h"
 #include "shm/counters.h"
 #include "shm/ledger.h"
 #include "shm/memfd.h"
@@ -722,6 +723,97 @@ START_TEST(test_held_over_reload) {
 }
 END_TEST
 
+static void cancel(struct peer_edge *e, uint32_t id, uint32_t conn, uint32_t generation) {
+    Bulkhead__Cancel m = BULKHEAD__CANCEL__INIT;
+    m.id = id;
+    m.conn = conn;
+    m.generation = generation;
+    ck_assert_int_eq(channel_send(&e->channel, MESSAGE_CANCEL, &m.base, NULL, 0), ERR_OK);
+}
+
+static uint32_t count_replies(const struct peer_edge *e, uint32_t reason) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < e->reply_count; i++)
+        count += !e->reply[i].bound && e->reply[i].reason == reason;
+    return count;
+}
+
+/* On a connection number of its own. */
+static uint32_t send_wrong(struct peer_edge *e, uint32_t conn) {
+    Bulkhead__Login m = new_login(e);
+    m.conn = conn;
+    m.has_user = m.has_pass = true;
+    m.user = bytes_of("h");
+    m.pass = bytes_of("wrong");
+    return send_login(e, &m);
+}
+
+/* Logins whose clients have gone cost no hash, but for those that were begun; each has one answer all the same. */
+START_TEST(test_cancel) {
+    enum { COUNT = 60, BEGUN_MAX = 20 };
+    uint32_t id[COUNT];
+    start_all("authorization {users: [{user: \"h\", pass: \"" HASH_SLOW "\"}]}");
+    struct peer_edge *e = &f.edge[0];
+    for (uint32_t i = 0; i < COUNT; i++)
+        id[i] = send_wrong(e, 100 + i);
+    cancel(&f.edge[1], id[COUNT - 1], 100 + COUNT - 1, id[COUNT - 1]); /* another link's is none of its */
+    cancel(e, id[0], 100, id[0] + 1);
+    cancel(e, id[0] + 1, 100, id[0]);
+    for (uint32_t i = COUNT - 1; i > 0; i--)
+        cancel(e, id[i], 100 + i, id[i]);
+    UNTIL(e->reply_count == COUNT);
+    ck_assert_int_eq(wait_reply(e, id[0])->reason, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION);
+    ck_assert_uint_ge(count_replies(e, BULKHEAD__REFUSAL_REASON__REFUSAL_STALE), COUNT - BEGUN_MAX);
+    for (uint32_t i = 0; i < COUNT; i++)
+        cancel(e, id[i], 100 + i, id[i]);
+    ck_assert(log_in(e, "h", "secret")->bound);
+    ck_assert_uint_eq(e->reply_count, COUNT + 1);
+}
+END_TEST
+
+/* What is held back is dropped too, and its nonce is good for nobody. */
+START_TEST(test_cancel_held) {
+    char nonce[NONCE_CHARS];
+    start_all("logins {penalty: 300000000000, penalty_after: 1, penalty_max: 300000000000}\n"
+              "authorization {users: [{nkey: \"" NKEY_U "\"}, {user: \"a\", pass: \"p\"}]}");
+    struct peer_edge *e = &f.edge[0];
+    want_nonces(e, 1);
+    memcpy(nonce, e->nonces, sizeof nonce);
+    ck_assert(!log_in(e, "a", "x")->bound);
+    uint32_t good = send_nkey(e, nonce, nonce);
+    cancel(e, good, 5, good);
+    ck_assert_int_eq(wait_reply(e, good)->reason, BULKHEAD__REFUSAL_REASON__REFUSAL_STALE);
+    uint32_t bad = send_user(e, "a", "x");
+    cancel(e, bad, 5, bad);
+    ck_assert_int_eq(wait_reply(e, bad)->reason, BULKHEAD__REFUSAL_REASON__REFUSAL_STALE);
+    e->address = 9;
+    ck_assert_int_eq(log_in_nkey(e, nonce, nonce)->reason, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION);
+    cancel(e, 1, SOFT_CONNS_MAX, 1); /* no number that an edge can have */
+    UNTIL(e->channel.fd < 0);
+}
+END_TEST
+
+/* Three addresses fill the queue; a fourth one is let in all the same. */
+START_TEST(test_full_queue) {
+    enum { FLOOD = 8192 + 1000, FEW = 10 };
+    uint32_t id[FEW];
+    start_all("authorization {users: [{user: \"h\", pass: \"" HASH_SLOW "\"}]}");
+    struct peer_edge *e = &f.edge[0];
+    for (uint32_t i = 0; i < FLOOD; i++) {
+        e->address = (uint8_t)(1 + i % 3);
+        send_wrong(e, 100 + i);
+        while (channel_flush(&e->channel))
+            turn(1);
+    }
+    UNTIL(count_replies(e, BULKHEAD__REFUSAL_REASON__REFUSAL_BUSY) > 100);
+    e->address = 4;
+    for (int i = 0; i < FEW; i++)
+        id[i] = send_user(e, "h", "secret");
+    for (int i = 0; i < FEW; i++)
+        ck_assert(wait_reply(e, id[i])->bound);
+}
+END_TEST
+
 #ifndef BULKHEAD_SANITIZED
 
 /* Each thread has the filter. */
@@ -895,6 +987,9 @@ int main(void) {
     tcase_add_test(tcase, test_nonce_of_held);
     tcase_add_test(tcase, test_spent_nonce_is_no_failure);
     tcase_add_test(tcase, test_held_over_reload);
+    tcase_add_test(tcase, test_cancel);
+    tcase_add_test(tcase, test_cancel_held);
+    tcase_add_test(tcase, test_full_queue);
 #ifndef BULKHEAD_SANITIZED
     tcase_add_test(tcase, test_walls);
 #endif

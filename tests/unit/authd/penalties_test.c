@@ -94,16 +94,46 @@ START_TEST(test_order_of_held) {
     static const uint32_t order[] = {1, 3, 6, 4, 2, 5, 0};
     struct held held = {0};
     struct answer answer = {0};
-    ck_assert_uint_eq(held_due(&held), UINT64_MAX);
+    ck_assert_ptr_null(held_first(&held));
     for (uint32_t i = 0; i < 7; i++) {
         answer.id = i;
-        ck_assert_int_eq(held_put(&held, &answer, due[i]), ERR_OK);
+        ck_assert_ptr_nonnull(held_put(&held, &answer, due[i]));
     }
     for (uint32_t i = 0; i < 7; i++) {
-        ck_assert_uint_eq(held_due(&held), due[order[i]]);
-        held_take(&held, &answer);
+        ck_assert_uint_eq(held_first(&held)->due_ms, due[order[i]]);
+        held_take(&held, held_first(&held), &answer);
         ck_assert_uint_eq(answer.id, order[i]);
     }
+    ck_assert_ptr_null(held_first(&held));
+    held_free(&held);
+}
+END_TEST
+
+/* Any one can be taken out; the others keep their order. */
+START_TEST(test_take_from_the_middle) {
+    enum { COUNT = 500 };
+    struct held held = {0};
+    struct answer answer = {0};
+    struct held_answer *one[COUNT];
+    for (uint32_t i = 0; i < COUNT; i++) {
+        answer.id = i;
+        one[i] = held_put(&held, &answer, i * 7919 % 1009);
+        ck_assert_ptr_nonnull(one[i]);
+    }
+    for (uint32_t i = 0; i < COUNT; i += 3) {
+        held_take(&held, one[i], &answer);
+        ck_assert_uint_eq(answer.id, i);
+    }
+    uint64_t last = 0;
+    uint32_t left = 0;
+    for (; held_first(&held); left++) {
+        ck_assert_uint_ge(held_first(&held)->due_ms, last);
+        last = held_first(&held)->due_ms;
+        held_take(&held, held_first(&held), &answer);
+        ck_assert_uint_ne(answer.id % 3, 0);
+        ck_assert_uint_eq(answer.id * 7919 % 1009, last);
+    }
+    ck_assert_uint_eq(left, COUNT - (COUNT + 2) / 3);
     held_free(&held);
 }
 END_TEST
@@ -112,9 +142,9 @@ START_TEST(test_held_bounded) {
     struct held held = {0};
     struct answer one = {.link = 1}, two = {.link = 2};
     for (uint32_t i = 0; i < HELD_LINK_MAX; i++)
-        ck_assert_int_eq(held_put(&held, &one, i), ERR_OK);
-    ck_assert_int_eq(held_put(&held, &one, 0), ERR_LONG);
-    ck_assert_int_eq(held_put(&held, &two, 0), ERR_OK);
+        ck_assert_ptr_nonnull(held_put(&held, &one, i));
+    ck_assert_ptr_null(held_put(&held, &one, 0));
+    ck_assert_ptr_nonnull(held_put(&held, &two, 0));
     held_free(&held);
 }
 END_TEST
@@ -129,6 +159,7 @@ int main(void) {
     tcase_add_test(tcase, test_bounded);
     tcase_add_test(tcase, test_links);
     tcase_add_test(tcase, test_order_of_held);
+    tcase_add_test(tcase, test_take_from_the_middle);
     tcase_add_test(tcase, test_held_bounded);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);

@@ -19,11 +19,18 @@
 
 enum { EVENT_CONTROL = 1, EVENT_ROUTER = 2, EVENT_HASHES = 3, EVENT_EDGE = 100, PACKETS_PER_TURN = 64 };
 
+/* Where the login of one connection number waits; NULL: not there. */
+struct pending {
+    struct waiting *waiting; /* for a hash (authd/edges.c) */
+    struct held_answer *held;
+};
+
 struct edge {
     struct channel channel; /* fd -1: none */
     uint32_t polled;        /* epoll events; 0: not polled */
     uint32_t session;       /* counts its sockets: an answer goes to the one that asked, or nowhere */
     struct logins_edge *logins;
+    struct pending *pending; /* by connection number */
 };
 
 struct authd {

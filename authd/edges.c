@@ -14,33 +14,37 @@
 #include "base/sandbox.h"
 
 /* Few packets a turn: one link that floods delays the others by what these cost. */
-enum { LOGIN_BYTES_MAX = CHANNEL_FRAME_MAX - 4, EDGE_PACKETS_PER_TURN = 16 };
-
-struct login {
-    uint32_t conn, generation;
-    struct answer answer; /* so far: for whom */
-};
+enum { LOGIN_BYTES_MAX = CHANNEL_FRAME_MAX - 4, EDGE_PACKETS_PER_TURN = 16, BACKLOG_RETRY_MS = 20 };
 
 /* A login that waits for a hash, with a copy of what it sent. */
 struct waiting {
     struct hash_job job; /* first */
-    struct login login;
+    struct answer answer;
     uint32_t table;          /* of users, that was in force */
     const struct user *user; /* of that table */
     const char *why;
+    bool cancelled; /* while the hash was being made */
     struct credentials c;
     size_t bytes; /* of all of this */
     char text[];
 };
 
-static void waiting_free(struct waiting *w) {
+static struct pending *pending_of(struct authd *a, const struct answer *answer) {
+    return &a->edge[answer->link].pending[answer->conn];
+}
+
+static void waiting_free(struct authd *a, struct waiting *w) {
+    struct pending *pending = pending_of(a, &w->answer);
+    if (pending->waiting == w)
+        pending->waiting = NULL;
     explicit_bzero(w, w->bytes);
     free(w);
 }
 
+/* Who does not read is not read. */
 static void edge_poll(struct authd *a, uint32_t link) {
     struct edge *edge = &a->edge[link];
-    uint32_t events = (authd_is_open(a) ? EPOLLIN : 0u) | (edge->channel.backlog ? EPOLLOUT : 0u);
+    uint32_t events = edge->channel.backlog ? EPOLLOUT : authd_is_open(a) ? EPOLLIN : 0u;
     authd_poll(a, edge->channel.fd, EVENT_EDGE + link, &edge->polled, events);
 }
 
@@ -60,7 +64,7 @@ static void edge_close(struct authd *a, uint32_t link) {
     edge->session++;
     for (struct hash_job *job = hashing_drop(&a->hashing, link), *next; job; job = next) {
         next = job->next;
-        waiting_free((struct waiting *)(void *)job);
+        waiting_free(a, (struct waiting *)(void *)job);
     }
 }
 
@@ -70,39 +74,83 @@ static struct edge *edge_of(struct channel *c) {
 
 /* ---- answers ---- */
 
-static enum err send_answer(struct authd *a, const struct answer *answer) {
-    struct channel *c = &a->edge[answer->link].channel;
-    if (answer->bound) {
-        Bulkhead__Bound bound = BULKHEAD__BOUND__INIT;
-        bound.id = answer->id;
-        bound.sealed = (ProtobufCBinaryData){sizeof answer->binding, (uint8_t *)(uintptr_t)&answer->binding};
-        bound.payload_max = answer->binding.payload_max;
-        return channel_send(c, MESSAGE_BOUND, &bound.base, NULL, 0);
-    }
+static enum err send_refusal(struct authd *a, const struct answer *answer, int reason, const char *why) {
     Bulkhead__Refusal refusal = BULKHEAD__REFUSAL__INIT;
     refusal.id = answer->id;
-    refusal.reason = (Bulkhead__RefusalReason)answer->reason;
-    if (answer->why) {
+    refusal.reason = (Bulkhead__RefusalReason)reason;
+    if (why) {
         refusal.has_why = true;
-        refusal.why = (ProtobufCBinaryData){strlen(answer->why), (uint8_t *)(uintptr_t)answer->why};
+        refusal.why = (ProtobufCBinaryData){strlen(why), (uint8_t *)(uintptr_t)why};
     }
-    return channel_send(c, MESSAGE_REFUSAL, &refusal.base, NULL, 0);
+    return channel_send(&a->edge[answer->link].channel, MESSAGE_REFUSAL, &refusal.base, NULL, 0);
 }
 
-/* Sends an answer, or has it wait. */
-static enum err give_answer(struct authd *a, const struct answer *answer, uint32_t delay_ms) {
-    if (delay_ms && held_put(&a->held, answer, clock_mono_ms() + delay_ms) == ERR_OK) {
-        penalties_hold(&a->penalties, answer->source);
-        return ERR_OK;
-    }
-    return send_answer(a, answer);
+static enum err send_bound(struct authd *a, const struct answer *answer) {
+    struct edge *edge = &a->edge[answer->link];
+    struct binding binding;
+    Bulkhead__Bound bound = BULKHEAD__BOUND__INIT;
+    logins_seal(&a->logins, edge->logins, answer->conn, answer->generation, answer->user, clock_wall_s(), &binding);
+    bound.id = answer->id;
+    bound.sealed = (ProtobufCBinaryData){sizeof binding, (uint8_t *)&binding};
+    bound.payload_max = binding.payload_max;
+    return channel_send(&edge->channel, MESSAGE_BOUND, &bound.base, NULL, 0);
 }
 
 /* Only where a login was asked for it counts as one. */
-static enum err refuse(struct authd *a, struct answer *answer, int reason, const char *why, uint32_t delay_ms) {
+static void count_refused(struct authd *a) {
     if (a->users->required)
         counter_add(a->counters, COUNTER_LOGINS_REFUSED, 1);
-    answer->bound = false;
+}
+
+/* The nonce is taken first: after a death between the two it is not good a second time. The credentials of who would be
+ * let in by a table that is no more are gone here: the edge has them still and asks again. */
+static enum err send_answer(struct authd *a, const struct answer *answer) {
+    if (answer->user && answer->table != a->table)
+        return send_refusal(a, answer, BULKHEAD__REFUSAL_REASON__REFUSAL_STALE, "The configuration has changed");
+    bool taken = answer->has_nonce &&
+                 nonces_take(&a->identity.ledger, answer->link, answer->nonce_ms, answer->nonce, sizeof answer->nonce);
+    if (!answer->user)
+        return send_refusal(a, answer, answer->reason, answer->why);
+    if (!answer->has_nonce || taken)
+        return send_bound(a, answer);
+    count_refused(a);
+    return send_refusal(a, answer, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION, "The nonce was used already");
+}
+
+/* The client has gone, and nobody may come with its nonce. */
+static enum err send_cancelled(struct authd *a, const struct answer *answer) {
+    if (answer->has_nonce)
+        nonces_take(&a->identity.ledger, answer->link, answer->nonce_ms, answer->nonce, sizeof answer->nonce);
+    return send_refusal(a, answer, BULKHEAD__REFUSAL_REASON__REFUSAL_STALE, NULL);
+}
+
+/* Sends an answer, or has it wait. With a nonce a good one waits for an edge that does not read, too: in the channel's
+ * backlog it would die with this process while the nonce is used up. */
+static enum err give_answer(struct authd *a, const struct answer *answer, uint32_t delay_ms) {
+    if (answer->user && answer->has_nonce && !delay_ms && a->edge[answer->link].channel.backlog)
+        delay_ms = BACKLOG_RETRY_MS;
+    struct held_answer *held = delay_ms ? held_put(&a->held, answer, clock_mono_ms() + delay_ms) : NULL;
+    if (!held)
+        return send_answer(a, answer);
+    pending_of(a, answer)->held = held;
+    if (answer->counted)
+        penalties_hold(&a->penalties, answer->link, answer->source);
+    return ERR_OK;
+}
+
+static void take_held(struct authd *a, struct held_answer *held, struct answer *answer) {
+    held_take(&a->held, held, answer);
+    struct pending *pending = pending_of(a, answer);
+    if (pending->held == held)
+        pending->held = NULL;
+    if (answer->counted)
+        penalties_release(&a->penalties, answer->link, answer->source);
+    answer->counted = false;
+}
+
+static enum err refuse(struct authd *a, struct answer *answer, int reason, const char *why, uint32_t delay_ms) {
+    count_refused(a);
+    answer->user = NULL;
     answer->reason = reason;
     answer->why = why;
     return give_answer(a, answer, delay_ms);
@@ -110,28 +158,30 @@ static enum err refuse(struct authd *a, struct answer *answer, int reason, const
 
 /* ---- logins ---- */
 
-static enum err bind_user(struct authd *a, struct login *l, const struct user *user, uint32_t delay_ms) {
+static enum err bind_user(struct authd *a, struct answer *answer, const struct user *user, uint32_t delay_ms) {
     if (a->users->accounts[user->account].closed)
-        return refuse(a, &l->answer, BULKHEAD__REFUSAL_REASON__REFUSAL_ACCOUNT, "The account takes no connection",
+        return refuse(a, answer, BULKHEAD__REFUSAL_REASON__REFUSAL_ACCOUNT, "The account takes no connection",
                       delay_ms);
-    l->answer.bound = true;
-    logins_seal(&a->logins, a->edge[l->answer.link].logins, l->conn, l->generation, user, clock_wall_s(),
-                &l->answer.binding);
-    return give_answer(a, &l->answer, delay_ms);
+    answer->user = user;
+    answer->table = a->table;
+    return give_answer(a, answer, delay_ms);
 }
 
-static enum err settle(struct authd *a, struct login *l, const struct user *user, const char *why) {
-    uint32_t delay_ms;
+/* user NULL: refused, and why. */
+static enum err settle(struct authd *a, struct answer *answer, const struct user *user, const char *why, bool counts) {
     uint64_t now_ms = clock_mono_ms();
-    penalties_delay(&a->penalties, &a->users->penalties, l->answer.source, now_ms, &delay_ms);
+    uint32_t delay_ms =
+        penalties_delay(&a->penalties, &a->users->penalties, answer->link, answer->source, now_ms, user != NULL);
     if (user)
-        return bind_user(a, l, user, delay_ms);
-    penalties_count(&a->penalties, l->answer.source, now_ms);
-    return refuse(a, &l->answer, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION, why, delay_ms);
+        return bind_user(a, answer, user, delay_ms);
+    if (counts)
+        penalties_count(&a->penalties, answer->link, answer->source, now_ms);
+    answer->counted = true;
+    return refuse(a, answer, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION, why, delay_ms);
 }
 
 /* A copy of the credentials behind the rest. */
-static struct waiting *waiting_make(const struct authd *a, const struct login *l, const struct credentials *c) {
+static struct waiting *waiting_make(const struct authd *a, const struct answer *answer, const struct credentials *c) {
     const struct view from[] = {c->user, c->pass, c->token, c->nkey, c->sig, c->nonce, c->certificate};
     size_t bytes = sizeof(struct waiting);
     for (size_t i = 0; i < sizeof from / sizeof *from; i++)
@@ -139,7 +189,7 @@ static struct waiting *waiting_make(const struct authd *a, const struct login *l
     struct waiting *w = calloc(1, bytes);
     if (!w)
         return NULL;
-    *w = (struct waiting){.login = *l, .table = a->table, .c = *c, .bytes = bytes};
+    *w = (struct waiting){.answer = *answer, .table = a->table, .c = *c, .bytes = bytes};
     struct view *const to[] = {&w->c.user, &w->c.pass,  &w->c.token,      &w->c.nkey,
                                &w->c.sig,  &w->c.nonce, &w->c.certificate};
     char *at = w->text;
@@ -148,14 +198,22 @@ static struct waiting *waiting_make(const struct authd *a, const struct login *l
         if (from[i].len)
             memcpy(at, from[i].at, from[i].len);
     }
-    w->job.item.link = l->answer.link;
-    w->job.item.source = l->answer.source;
+    w->job.item.link = answer->link;
+    w->job.item.source = answer->source;
     w->job.item.bytes = (uint32_t)bytes;
     return w;
 }
 
-static enum err refuse_busy(struct authd *a, struct login *l) {
-    return refuse(a, &l->answer, BULKHEAD__REFUSAL_REASON__REFUSAL_BUSY, "Too many logins wait for a hash", 0);
+/* Its nonce, if it has one, stays good. */
+static enum err refuse_busy(struct authd *a, struct answer *answer) {
+    answer->has_nonce = false;
+    return refuse(a, answer, BULKHEAD__REFUSAL_REASON__REFUSAL_BUSY, "Too many logins wait for a hash", 0);
+}
+
+static enum err drop_busy(struct authd *a, struct waiting *w) {
+    enum err e = refuse_busy(a, &w->answer);
+    waiting_free(a, w);
+    return e;
 }
 
 /* The verdict's password is one of the copied credentials. Takes w. */
@@ -165,22 +223,28 @@ static enum err hash(struct authd *a, struct waiting *w, const struct verdict *v
     w->why = v->why;
     w->job.password = v->password;
     memcpy(w->job.hash, v->hash, sizeof w->job.hash);
-    if (hashing_submit(&a->hashing, &w->job) == ERR_OK)
-        return ERR_OK;
-    enum err e = refuse_busy(a, &w->login);
-    waiting_free(w);
+    struct hash_job *dropped, *next;
+    enum err e = ERR_OK;
+    pending_of(a, &w->answer)->waiting = w;
+    if (hashing_submit(&a->hashing, &w->job, &dropped) != ERR_OK)
+        e = drop_busy(a, w);
+    for (; dropped; dropped = next) {
+        next = dropped->next;
+        enum err sent = drop_busy(a, (struct waiting *)(void *)dropped);
+        e = e == ERR_OK ? sent : e;
+    }
     return e;
 }
 
-static enum err decide(struct authd *a, struct login *l, const struct credentials *c) {
+static enum err decide(struct authd *a, struct answer *answer, const struct credentials *c) {
     struct verdict v;
     verdict_make(&v, a->users, c);
     if (v.kind != VERDICT_HASH)
-        return settle(a, l, v.user, v.why);
-    struct waiting *w = waiting_make(a, l, c);
+        return settle(a, answer, v.user, v.why, !v.nonce_spent);
+    struct waiting *w = waiting_make(a, answer, c);
     if (!w) {
         explicit_bzero(v.hash, sizeof v.hash);
-        return refuse_busy(a, l);
+        return refuse_busy(a, answer);
     }
     v.password = v.password.at == c->token.at ? w->c.token : w->c.pass;
     enum err e = hash(a, w, &v);
@@ -190,19 +254,20 @@ static enum err decide(struct authd *a, struct login *l, const struct credential
 
 /* A hash is there. Under another table than the one it was asked for the login is decided anew. */
 static enum err on_hash(struct authd *a, struct waiting *w) {
-    enum err e = w->table != a->table ? decide(a, &w->login, &w->c)
-                                      : settle(a, &w->login, w->job.matches ? w->user : NULL, w->why);
-    waiting_free(w);
+    enum err e = w->cancelled           ? send_cancelled(a, &w->answer)
+                 : w->table != a->table ? decide(a, &w->answer, &w->c)
+                                        : settle(a, &w->answer, w->job.matches ? w->user : NULL, w->why, true);
+    waiting_free(a, w);
     return e;
 }
 
 static void on_hashes(struct authd *a) {
     for (struct hash_job *job = hashing_collect(&a->hashing), *next; job; job = next) {
         struct waiting *w = (struct waiting *)(void *)job;
-        uint32_t link = w->login.answer.link;
+        uint32_t link = w->answer.link;
         next = job->next;
-        if (a->edge[link].session != w->login.answer.session)
-            waiting_free(w);
+        if (a->edge[link].session != w->answer.session)
+            waiting_free(a, w);
         else if (on_hash(a, w) != ERR_OK)
             edge_close(a, link);
         else
@@ -220,7 +285,7 @@ enum err edges_start(struct authd *a) {
 
 #define FIELD(m, name) ((m)->has_##name ? view_of((m)->name.data, (m)->name.len) : view_of("", 0))
 
-static void read_credentials(struct authd *a, uint32_t link, const Bulkhead__Login *m, struct credentials *c) {
+static void read_credentials(const Bulkhead__Login *m, struct credentials *c) {
     *c = (struct credentials){.user = FIELD(m, user),
                               .pass = FIELD(m, pass),
                               .token = FIELD(m, token),
@@ -229,8 +294,17 @@ static void read_credentials(struct authd *a, uint32_t link, const Bulkhead__Log
                               .nonce = FIELD(m, nonce),
                               .certificate = FIELD(m, certificate),
                               .type = m->has_type ? (uint8_t)m->type : BULKHEAD__CONNECTION_TYPE__TYPE_STANDARD};
-    if (a->users->has_nkeys && c->nkey.len)
-        c->nonce_good = nonces_take(&a->identity.ledger, link, clock_mono_ms(), c->nonce.at, c->nonce.len);
+}
+
+static void look_at_nonce(struct authd *a, struct answer *answer, struct credentials *c) {
+    if (!a->users->has_nkeys || !c->nkey.len || c->nonce.len != NONCE_CHARS)
+        return;
+    answer->has_nonce = true;
+    answer->nonce_ms = clock_mono_ms();
+    memcpy(answer->nonce, c->nonce.at, NONCE_CHARS);
+    enum nonce_look look = nonces_look(&a->identity.ledger, answer->link, answer->nonce_ms, c->nonce.at, c->nonce.len);
+    c->nonce_good = look == NONCE_GOOD;
+    c->nonce_spent = look == NONCE_SPENT;
 }
 
 static enum err on_login(struct channel *channel, void *owner, const void *message, const int *fds) {
@@ -238,24 +312,53 @@ static enum err on_login(struct channel *channel, void *owner, const void *messa
     struct authd *a = owner;
     struct edge *edge = edge_of(channel);
     const Bulkhead__Login *m = message;
-    struct login l = {
-        m->conn,
-        m->generation,
-        {.link = edge->logins->link, .session = edge->session, .id = m->id, .source = source_of(FIELD(m, address))}};
-    uint32_t delay_ms;
+    struct answer answer = {.link = edge->logins->link,
+                            .session = edge->session,
+                            .id = m->id,
+                            .conn = m->conn,
+                            .generation = m->generation,
+                            .source = source_of(FIELD(m, address))};
+    struct credentials c;
     if (a->users->required)
         counter_add(a->counters, COUNTER_LOGINS, 1);
     if (logins_admit(&a->logins, edge->logins, m->conn, m->generation) != ERR_OK)
-        return refuse(a, &l.answer, BULKHEAD__REFUSAL_REASON__REFUSAL_STALE, NULL, 0);
+        return refuse(a, &answer, BULKHEAD__REFUSAL_REASON__REFUSAL_STALE, NULL, 0);
     if (!a->users->required)
-        return bind_user(a, &l, &a->users->at[0], 0);
+        return bind_user(a, &answer, &a->users->at[0], 0);
     if (m->ahead)
-        return refuse(a, &l.answer, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION, "A login is asked for", 0);
-    if (penalties_delay(&a->penalties, &a->users->penalties, l.answer.source, clock_mono_ms(), &delay_ms) != ERR_OK)
-        return refuse(a, &l.answer, BULKHEAD__REFUSAL_REASON__REFUSAL_BUSY, "Too many failures from there", 0);
-    struct credentials c;
-    read_credentials(a, l.answer.link, m, &c);
-    return decide(a, &l, &c);
+        return refuse(a, &answer, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION, "A login is asked for", 0);
+    read_credentials(m, &c);
+    look_at_nonce(a, &answer, &c);
+    return decide(a, &answer, &c);
+}
+
+static bool is_of(const struct answer *answer, const struct edge *edge, const Bulkhead__Cancel *m) {
+    return answer->session == edge->session && answer->id == m->id && answer->generation == m->generation;
+}
+
+/* A hash that is being made is made to its end. What is not here any more has its answer. */
+static enum err on_cancel(struct channel *channel, void *owner, const void *message, const int *fds) {
+    (void)fds;
+    struct authd *a = owner;
+    struct edge *edge = edge_of(channel);
+    const Bulkhead__Cancel *m = message;
+    if (m->conn >= SOFT_CONNS_MAX)
+        return ERR_RANGE;
+    struct pending *pending = &edge->pending[m->conn];
+    struct waiting *w = pending->waiting;
+    struct answer answer;
+    if (pending->held && is_of(&pending->held->answer, edge, m)) {
+        take_held(a, pending->held, &answer);
+        return send_cancelled(a, &answer);
+    }
+    if (!w || !is_of(&w->answer, edge, m))
+        return ERR_OK;
+    w->cancelled = true;
+    if (!hashing_withdraw(&a->hashing, &w->job))
+        return ERR_OK;
+    enum err e = send_cancelled(a, &w->answer);
+    waiting_free(a, w);
+    return e;
 }
 
 /* ---- nonces ---- */
@@ -303,6 +406,7 @@ void edges_set_policy(struct authd *a) {
 static const struct channel_rule edge_rules[] = {
     {MESSAGE_LOGIN, 0, 1, LOGIN_BYTES_MAX, &bulkhead__login__descriptor, on_login},
     {MESSAGE_WANT_NONCES, 0, 1, 64, &bulkhead__want_nonces__descriptor, on_want_nonces},
+    {MESSAGE_CANCEL, 0, 1, 64, &bulkhead__cancel__descriptor, on_cancel},
 };
 
 /* The same process on a new socket keeps its generations; another one starts anew. */
@@ -311,7 +415,9 @@ static enum err remember_edge(struct edge *edge, const Bulkhead__Peer *peer) {
         edge->logins = calloc(1, sizeof *edge->logins);
     else if (edge->logins->incarnation != peer->incarnation)
         memset(edge->logins, 0, sizeof *edge->logins);
-    if (!edge->logins)
+    if (!edge->pending)
+        edge->pending = calloc(SOFT_CONNS_MAX, sizeof *edge->pending);
+    if (!edge->logins || !edge->pending)
         return ERR_NOMEM;
     edge->logins->link = peer->link;
     edge->logins->incarnation = peer->incarnation;
@@ -341,9 +447,8 @@ void edge_on_event(struct authd *a, uint32_t link, uint32_t events) {
     struct edge *edge = &a->edge[link];
     if (edge->channel.fd < 0)
         return;
-    if (events & EPOLLOUT)
+    if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
         channel_flush(&edge->channel);
-    /* An answer may wait, but then the next login does too: who does not read is not read. */
     enum err e = ERR_OK;
     if (authd_is_open(a) && !edge->channel.backlog)
         e = channel_receive(&edge->channel, EDGE_PACKETS_PER_TURN);
@@ -353,13 +458,12 @@ void edge_on_event(struct authd *a, uint32_t link, uint32_t events) {
         edge_poll(a, link);
 }
 
-static void give_held(struct authd *a) {
+static void give_held(struct authd *a, struct held_answer *held) {
     struct answer answer;
-    held_take(&a->held, &answer);
-    penalties_release(&a->penalties, answer.source);
+    take_held(a, held, &answer);
     if (a->edge[answer.link].session != answer.session)
         return;
-    if (send_answer(a, &answer) != ERR_OK)
+    if (give_answer(a, &answer, 0) != ERR_OK)
         edge_close(a, answer.link);
     else
         edge_poll(a, answer.link);
@@ -369,8 +473,9 @@ int edges_turn(struct authd *a) {
     if (!authd_is_open(a))
         return -1;
     on_hashes(a);
-    uint64_t now_ms = clock_mono_ms(), due_ms;
-    while ((due_ms = held_due(&a->held)) <= now_ms)
-        give_held(a);
-    return due_ms == UINT64_MAX ? -1 : due_ms - now_ms > 60000 ? 60000 : (int)(due_ms - now_ms);
+    struct held_answer *held;
+    uint64_t now_ms = clock_mono_ms();
+    while ((held = held_first(&a->held)) && held->due_ms <= now_ms)
+        give_held(a, held);
+    return !held ? -1 : held->due_ms - now_ms > 60000 ? 60000 : (int)(held->due_ms - now_ms);
 }

@@ -8,10 +8,10 @@
 #include "base/check.h"
 
 struct fair_source {
-    struct fair_source *ring_next, *bucket_next;
+    struct fair_source *ring_next, *ring_prev, *bucket_next;
     struct source_address address;
     uint32_t link, items, bytes;
-    struct fair_item *first, **end;
+    struct fair_item *first, *last;
 };
 
 void fair_open(struct fair *f) {
@@ -38,53 +38,110 @@ static struct fair_source *make_source(struct fair *f, uint32_t link, struct sou
     if (!s)
         return NULL;
     *s = (struct fair_source){.address = address, .link = link, .bucket_next = *bucket};
-    s->end = &s->first;
     *bucket = s;
     s->ring_next = l->last ? l->last->ring_next : s;
-    if (l->last)
-        l->last->ring_next = s;
+    s->ring_prev = l->last ? l->last : s;
+    s->ring_next->ring_prev = s->ring_prev->ring_next = s;
     l->last = s;
     return s;
 }
 
-/* Takes the first source out of its ring. */
 static void drop_source(struct fair *f, struct fair_source *s) {
     struct fair_link *l = &f->link[s->link];
     struct fair_source **bucket = bucket_of(f, s->link, s->address);
     while (*bucket != s)
         bucket = &(*bucket)->bucket_next;
     *bucket = s->bucket_next;
-    check(l->last->ring_next == s);
     if (l->last == s)
-        l->last = NULL;
-    else
-        l->last->ring_next = s->ring_next;
+        l->last = s->ring_prev == s ? NULL : s->ring_prev;
+    s->ring_next->ring_prev = s->ring_prev;
+    s->ring_prev->ring_next = s->ring_next;
     free(s);
 }
+
+static void append(struct fair *f, struct fair_source *s, struct fair_item *item) {
+    item->of = s;
+    item->next = NULL;
+    item->prev = s->last;
+    *(s->last ? &s->last->next : &s->first) = item;
+    s->last = item;
+    s->items++;
+    s->bytes += item->bytes;
+    f->link[s->link].items++;
+    f->link[s->link].bytes += item->bytes;
+}
+
+bool fair_remove(struct fair *f, struct fair_item *item) {
+    struct fair_source *s = item->of;
+    if (!s)
+        return false;
+    *(item->prev ? &item->prev->next : &s->first) = item->next;
+    *(item->next ? &item->next->prev : &s->last) = item->prev;
+    s->items--;
+    s->bytes -= item->bytes;
+    f->link[s->link].items--;
+    f->link[s->link].bytes -= item->bytes;
+    item->of = NULL;
+    item->next = item->prev = NULL;
+    if (!s->items)
+        drop_source(f, s);
+    return true;
+}
+
+/* ---- room ---- */
 
 static bool fits(uint32_t items, uint32_t bytes, uint32_t more, uint32_t share) {
     return items < FAIR_ITEMS_MAX / share && bytes + more <= FAIR_BYTES_MAX / share;
 }
 
-enum err fair_put(struct fair *f, struct fair_item *item) {
+/* How much of a link that is, in bytes: an item is worth its part of them. */
+static uint32_t load_of(uint32_t items, uint32_t bytes) {
+    uint32_t worth = items * (FAIR_BYTES_MAX / FAIR_ITEMS_MAX);
+    return worth > bytes ? worth : bytes;
+}
+
+static struct fair_source *largest_of(const struct fair_link *l) {
+    struct fair_source *largest = l->last;
+    for (struct fair_source *s = l->last->ring_next; s != l->last; s = s->ring_next) {
+        if (load_of(s->items, s->bytes) > load_of(largest->items, largest->bytes))
+            largest = s;
+    }
+    return largest;
+}
+
+/* False: who would have to make room is the item's source itself. */
+static bool make_room(struct fair *f, const struct fair_item *item, const struct fair_source *own,
+                      struct fair_item **dropped) {
+    const struct fair_link *l = &f->link[item->link];
+    uint32_t load = own ? load_of(own->items + 1, own->bytes + item->bytes) : load_of(1, item->bytes);
+    while (!fits(l->items, l->bytes, item->bytes, 1)) {
+        const struct fair_source *largest = largest_of(l);
+        if (load_of(largest->items, largest->bytes) <= load)
+            return false;
+        struct fair_item *newest = largest->last;
+        fair_remove(f, newest);
+        newest->next = *dropped;
+        *dropped = newest;
+    }
+    return true;
+}
+
+enum err fair_put(struct fair *f, struct fair_item *item, struct fair_item **dropped) {
     check(item->link < LINKS_MAX && item->price && item->bytes <= FAIR_BYTES_MAX);
     struct fair_link *l = &f->link[item->link];
     struct fair_source *s = find(f, item->link, item->source);
-    if (!fits(l->items, l->bytes, item->bytes, 1) || (s && !fits(s->items, s->bytes, item->bytes, 2)))
+    *dropped = NULL;
+    if ((s && !fits(s->items, s->bytes, item->bytes, 2)) || !make_room(f, item, s, dropped))
         return ERR_LONG;
     if (!l->items && l->spent < f->spent)
         l->spent = f->spent;
     if (!s && !(s = make_source(f, item->link, item->source)))
         return ERR_NOMEM;
-    item->next = NULL;
-    *s->end = item;
-    s->end = &item->next;
-    s->items++;
-    s->bytes += item->bytes;
-    l->items++;
-    l->bytes += item->bytes;
+    append(f, s, item);
     return ERR_OK;
 }
+
+/* ---- turns ---- */
 
 struct fair_item *fair_take_of(struct fair *f, uint32_t link) {
     struct fair_link *l = &f->link[link];
@@ -92,17 +149,9 @@ struct fair_item *fair_take_of(struct fair *f, uint32_t link) {
         return NULL;
     struct fair_source *s = l->last->ring_next;
     struct fair_item *item = s->first;
-    s->first = item->next;
-    if (!s->first)
-        s->end = &s->first;
-    s->items--;
-    s->bytes -= item->bytes;
-    l->items--;
-    l->bytes -= item->bytes;
-    if (s->items)
+    if (s->items > 1)
         l->last = s; /* the next source's turn */
-    else
-        drop_source(f, s);
+    fair_remove(f, item);
     return item;
 }
 

@@ -90,13 +90,26 @@ enum err hashing_open(struct hashing *h, enum err (*lock_in)(void)) {
     return e;
 }
 
-enum err hashing_submit(struct hashing *h, struct hash_job *job) {
+enum err hashing_submit(struct hashing *h, struct hash_job *job, struct hash_job **dropped) {
+    struct fair_item *item;
     job->item.price = UINT64_C(1) << bcrypt_cost(view_of(job->hash, sizeof job->hash));
+    *dropped = NULL;
     pthread_mutex_lock(&h->lock);
-    enum err e = fair_put(&h->fair, &job->item);
+    enum err e = fair_put(&h->fair, &job->item, &item);
     pthread_cond_signal(&h->wanted);
     pthread_mutex_unlock(&h->lock);
+    for (; item; item = item->next) {
+        job_of(item)->next = *dropped;
+        *dropped = job_of(item);
+    }
     return e;
+}
+
+bool hashing_withdraw(struct hashing *h, struct hash_job *job) {
+    pthread_mutex_lock(&h->lock);
+    bool waited = fair_remove(&h->fair, &job->item);
+    pthread_mutex_unlock(&h->lock);
+    return waited;
 }
 
 struct hash_job *hashing_collect(struct hashing *h) {

@@ -38,9 +38,12 @@ struct hashing {
  * while threads can still be started; there is no way back. */
 enum err hashing_open(struct hashing *h, enum err (*lock_in)(void));
 
-/* Queues a job; it is the queue's until it is collected or dropped. ERR_LONG: too much waits for that link or source.
- */
-enum err hashing_submit(struct hashing *h, struct hash_job *job);
+/* Queues a job; it is the queue's until it is collected or dropped. *dropped: a list of jobs of the same link that had
+ * to make room, whatever is returned. ERR_LONG: too much waits for that link or source; ERR_NOMEM. */
+enum err hashing_submit(struct hashing *h, struct hash_job *job, struct hash_job **dropped);
+
+/* Takes back one job, if nobody has begun it. */
+bool hashing_withdraw(struct hashing *h, struct hash_job *job);
 
 /* All that is done, a list in that order; NULL: nothing. Empties the bell. */
 struct hash_job *hashing_collect(struct hashing *h);

@@ -3,24 +3,31 @@
 #define AUTHD_HELD_H
 
 #include "authd/source.h"
+#include "authd/users.h"
 #include "base/err.h"
-#include "shm/binding.h"
+#include "ipc/nonce.h"
 #include "shm/commit.h"
 
 enum { HELD_LINK_MAX = 4096 };
 
-/* One answer to one login. */
+/* One answer to one login. Who is let in gets a binding when the answer is sent: what is held outlives a table. */
 struct answer {
     uint32_t link, session, id;
-    bool bound;
-    struct binding binding; /* if bound */
-    int reason;             /* else: enum RefusalReason */
-    const char *why;        /* static text or NULL */
+    uint32_t conn, generation;
+    uint32_t table;          /* of users, that was in force when it was decided */
+    const struct user *user; /* of that table; NULL: refused */
+    int reason;              /* if refused: enum RefusalReason */
+    const char *why;         /* static text or NULL */
     struct source_address source;
+    bool counted; /* among the bad verdicts that its source has waiting */
+    bool has_nonce;
+    char nonce[NONCE_CHARS]; /* is used up when the answer is sent */
+    uint64_t nonce_ms;       /* when it was shown, clock_mono_ms */
 };
 
 struct held_answer {
     uint64_t due_ms, number;
+    uint32_t place; /* in the heap */
     struct answer answer;
 };
 
@@ -32,14 +39,14 @@ struct held {
     uint32_t of_link[LINKS_MAX];
 };
 
-/* ERR_LONG: too many of that link; ERR_NOMEM. */
-enum err held_put(struct held *held, const struct answer *answer, uint64_t due_ms);
+/* NULL: too many of that link, or no memory. It is good until it is taken out. */
+struct held_answer *held_put(struct held *held, const struct answer *answer, uint64_t due_ms);
 
-/* When the earliest is due; UINT64_MAX: there is none. */
-uint64_t held_due(const struct held *held);
+/* The earliest; NULL: there is none. */
+struct held_answer *held_first(const struct held *held);
 
-/* Takes the earliest one out. There must be one. */
-void held_take(struct held *held, struct answer *answer);
+/* Takes one out and gives it back. */
+void held_take(struct held *held, struct held_answer *one, struct answer *answer);
 
 void held_free(struct held *held);
 

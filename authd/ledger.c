@@ -161,7 +161,8 @@ void nonces_give(struct ledger *l, uint32_t link, uint64_t now_ms, char text[sta
     memcpy(text, encoded, NONCE_CHARS);
 }
 
-bool nonces_take(struct ledger *l, uint32_t link, uint64_t now_ms, const void *text, size_t len) {
+/* NULL: never given to that link, or forgotten. */
+static struct ledger_nonce *find_nonce(const struct ledger *l, uint32_t link, const void *text, size_t len) {
     uint8_t bytes[LEDGER_NONCE_BYTES];
     size_t decoded;
     uint16_t hidden;
@@ -169,13 +170,31 @@ bool nonces_take(struct ledger *l, uint32_t link, uint64_t now_ms, const void *t
         sodium_base642bin(bytes, sizeof bytes, text, len, NULL, &decoded, NULL,
                           sodium_base64_VARIANT_URLSAFE_NO_PADDING) != 0 ||
         decoded != sizeof bytes)
-        return false;
+        return NULL;
     memcpy(&hidden, bytes, sizeof hidden);
-    const struct ledger_link *table = &l->memory->link[link];
-    struct ledger_nonce *nonce = &l->memory->link[link].nonce[hidden ^ mask_of(l, link, bytes)];
-    if (atomic_load_explicit(&nonce->state, memory_order_acquire) != NONCE_GIVEN || nonce->epoch != table->epoch ||
-        sodium_memcmp(nonce->bytes, bytes, sizeof bytes) != 0)
+    struct ledger_link *table = &l->memory->link[link];
+    struct ledger_nonce *nonce = &table->nonce[hidden ^ mask_of(l, link, bytes)];
+    bool found = atomic_load_explicit(&nonce->state, memory_order_acquire) != NONCE_NEVER &&
+                 nonce->epoch == table->epoch && sodium_memcmp(nonce->bytes, bytes, sizeof bytes) == 0;
+    return found ? nonce : NULL;
+}
+
+static enum nonce_look look(const struct ledger_nonce *nonce, uint64_t now_ms) {
+    if (!nonce)
+        return NONCE_BAD;
+    if (atomic_load_explicit(&nonce->state, memory_order_acquire) == NONCE_USED)
+        return NONCE_SPENT;
+    return now_ms - nonce->given_ms <= NONCE_MS ? NONCE_GOOD : NONCE_BAD;
+}
+
+enum nonce_look nonces_look(const struct ledger *l, uint32_t link, uint64_t now_ms, const void *text, size_t len) {
+    return look(find_nonce(l, link, text, len), now_ms);
+}
+
+bool nonces_take(struct ledger *l, uint32_t link, uint64_t now_ms, const void *text, size_t len) {
+    struct ledger_nonce *nonce = find_nonce(l, link, text, len);
+    if (look(nonce, now_ms) != NONCE_GOOD)
         return false;
     atomic_store_explicit(&nonce->state, NONCE_USED, memory_order_release);
-    return now_ms - nonce->given_ms <= NONCE_MS;
+    return true;
 }

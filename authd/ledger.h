@@ -105,7 +105,12 @@ void nonces_open_link(struct ledger *ledger, uint32_t link, uint64_t incarnation
 /* Gives out one nonce. */
 void nonces_give(struct ledger *ledger, uint32_t link, uint64_t now_ms, char text[static NONCE_CHARS]);
 
-/* True, once, for a nonce that was given to that link and is not too old. */
+enum nonce_look { NONCE_BAD, NONCE_GOOD, NONCE_SPENT };
+
+/* NONCE_GOOD: it was given to that link, is not too old, and was not taken; NONCE_SPENT: it was taken. */
+enum nonce_look nonces_look(const struct ledger *ledger, uint32_t link, uint64_t now_ms, const void *text, size_t len);
+
+/* True, once, for a nonce that is good. */
 bool nonces_take(struct ledger *ledger, uint32_t link, uint64_t now_ms, const void *text, size_t len);
 
 #endif

@@ -54,6 +54,11 @@ static void compare(struct verdict *v, const struct users *users, const struct u
 
 /* ---- methods ---- */
 
+static void refuse_spent(struct verdict *v) {
+    refuse(v, "The nonce was used already");
+    v->nonce_spent = true;
+}
+
 static void by_nkey(struct verdict *v, const struct users *users, const struct credentials *c) {
     uint8_t key[NKEY_BYTES], signature[SIGNATURE_BYTES];
     const struct user *user = users_find(users, USER_NKEY, c->nkey);
@@ -65,8 +70,10 @@ static void by_nkey(struct verdict *v, const struct users *users, const struct c
         refuse(v, "Signature not valid base64");
     else if (c->nonce.len != NONCE_CHARS || !signature_is_good(key, c->nonce, signature))
         refuse(v, "Signature not verified");
+    else if (c->nonce_spent)
+        refuse_spent(v);
     else if (!c->nonce_good)
-        refuse(v, "The nonce is not one of this connection, or was used already");
+        refuse(v, "The nonce is not one of this connection");
     else if (!user)
         refuse(v, "User nkey not known");
     else if (!type_allowed(user, c->type))

@@ -16,6 +16,7 @@ struct credentials {
     struct view certificate; /* DER */
     uint8_t type;            /* enum ConnectionType */
     bool nonce_good;         /* it was given out on this link, and never used */
+    bool nonce_spent;        /* it was given out on this link, and used */
 };
 
 enum verdict_kind {
@@ -29,6 +30,7 @@ struct verdict {
     const struct user *user;
     char hash[BCRYPT_CHARS];
     struct view password; /* of the credentials */
+    bool nonce_spent;     /* refused for that alone: no guess, maybe the same login again */
     const char *why;      /* of a refusal, for a debug line; holds no credential. NULL: nothing to say */
 };
 

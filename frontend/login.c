@@ -58,11 +58,22 @@ static void drop(struct frontend *f, struct client *c) {
     c->flags &= ~(uint32_t)CLIENT_CHECKED;
 }
 
+/* authd need not take the trouble; the number is free when the answer comes. */
+static void cancel(struct frontend *f, uint32_t number) {
+    Bulkhead__Cancel m = BULKHEAD__CANCEL__INIT;
+    m.id = m.conn = number;
+    m.generation = f->generation[number];
+    f->asked[number].client = NULL;
+    if (f->authd_open)
+        channel_send(&f->authd, MESSAGE_CANCEL, &m.base, NULL, 0);
+    login_poll(f);
+}
+
 void login_drop(struct frontend *f, struct client *c) {
     if (!c->login)
         return;
     if (c->login->sent)
-        f->asked[c->login->number].client = NULL;
+        cancel(f, c->login->number);
     vector_remove(&f->asking, c);
     vector_remove(&f->admitted, c);
     drop(f, c);

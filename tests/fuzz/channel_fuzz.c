@@ -47,6 +47,7 @@ static const struct channel_rule rules[] = {
     RULE(MESSAGE_LOGIN, bulkhead__login),
     RULE(MESSAGE_BOUND, bulkhead__bound),
     RULE(MESSAGE_REFUSAL, bulkhead__refusal),
+    RULE(MESSAGE_CANCEL, bulkhead__cancel),
     RULE(MESSAGE_BOOK_GROWN, bulkhead__book_grown),
     RULE(MESSAGE_BOOK_READ, bulkhead__book_read),
     RULE(100, hostile__many_empty),

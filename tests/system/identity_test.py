@@ -421,7 +421,7 @@ class PenaltyTest(PromisesCase):
     config = None
 
     def test_one_source_waits_alone(self):
-        self.serve(CONFIG + 'logins { penalty: "1s", penalty_after: 3, penalty_max: "2s" }\n', frontends=2)
+        self.serve(CONFIG + 'logins { penalty: "1s", penalty_after: 3, penalty_max: "2s" }\n', frontends=1)
         guesser, neighbour = "127.0.0.2", "127.0.0.3"
         steady = self.as_user(ANN, source=guesser)
         for _ in range(3):

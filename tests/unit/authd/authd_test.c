@@ -31,6 +31,7 @@
 #include "nats/nkey.h"
 #include "shm/binding.h"
 #include "shm/book.h"
+#include "shm/commit.h"
 #include "shm/counters.h"
 #include "shm/ledger.h"
 #include "shm/memfd.h"
@@ -310,7 +311,6 @@ static void tear_down(void) {
 
 /* ---- logins ---- */
 
-
 /* NULL: empty. */
 static ProtobufCBinaryData bytes_of(const char *text) {
     return (ProtobufCBinaryData){text ? strlen(text) : 0, (uint8_t *)(uintptr_t)text};
@@ -361,7 +361,7 @@ static const struct reply *log_in(struct peer_edge *e, const char *user, const c
     return wait_reply(e, send_user(e, user, pass));
 }
 
-static const struct reply *log_in_nkey(struct peer_edge *e, const char *nonce, const char *signed_nonce) {
+static uint32_t send_nkey(struct peer_edge *e, const char *nonce, const char *signed_nonce) {
     uint8_t seed[crypto_sign_SEEDBYTES], public[NKEY_BYTES], secret[crypto_sign_SECRETKEYBYTES], sig[64];
     char text[NKEY_TEXT_LEN + 1], encoded[128], nonce_text[NONCE_CHARS + 1] = {0};
     for (size_t i = 0; i < sizeof seed; i++)
@@ -376,7 +376,11 @@ static const struct reply *log_in_nkey(struct peer_edge *e, const char *nonce, c
     m.nkey = bytes_of(text);
     m.sig = bytes_of(encoded);
     m.nonce = bytes_of(nonce_text);
-    return wait_reply(e, send_login(e, &m));
+    return send_login(e, &m);
+}
+
+static const struct reply *log_in_nkey(struct peer_edge *e, const char *nonce, const char *signed_nonce) {
+    return wait_reply(e, send_nkey(e, nonce, signed_nonce));
 }
 
 static void want_nonces(struct peer_edge *e, uint32_t count) {
@@ -624,6 +628,192 @@ START_TEST(test_penalties) {
 }
 END_TEST
 
+/* Who guesses does not lock out those behind the same address: with no room to hold a bad verdict back, it is said at
+ * once, and a good login is still looked at. Another link has failures of its own. */
+START_TEST(test_penalties_lock_nobody_out) {
+    enum { HELD_MAX = 64 };
+    uint32_t bad[HELD_MAX];
+    start_all("logins {penalty: 2000000000, penalty_after: 1, penalty_max: 2000000000}\nauthorization {user: \"a\", "
+              "pass: \"p\"}");
+    struct peer_edge *e = &f.edge[0];
+    ck_assert(!log_in(e, "a", "x")->bound);
+    for (int i = 0; i < HELD_MAX; i++)
+        bad[i] = send_user(e, "a", "x");
+    uint32_t good = send_user(e, "a", "p");
+    for (int i = HELD_MAX; i < HELD_MAX + 10; i++) {
+        const struct reply *r = log_in(e, "a", "x");
+        ck_assert(!r->bound && r->reason == BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION);
+    }
+    ck_assert_ptr_null(find_reply(e, bad[0]));
+    ck_assert_ptr_null(find_reply(e, good));
+    ck_assert(log_in(&f.edge[1], "a", "p")->bound);
+    ck_assert_ptr_null(find_reply(e, bad[0]));
+    ck_assert(wait_reply(e, good)->bound);
+    for (int i = 0; i < HELD_MAX; i++)
+        ck_assert_int_eq(wait_reply(e, bad[i])->reason, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION);
+}
+END_TEST
+
+/* A nonce is used up by the answer: what dies in authd before it is said can be said again, and only once. */
+START_TEST(test_nonce_of_held) {
+    static const char part[] = "logins {penalty: 1000000000, penalty_after: 1, penalty_max: 1000000000}\n"
+                               "authorization {users: [{nkey: \"" NKEY_U "\"}, {user: \"a\", pass: \"p\"}]}";
+    char nonce[2][NONCE_CHARS];
+    start_all(part);
+    struct peer_edge *e = &f.edge[0];
+    want_nonces(e, 2);
+    memcpy(nonce, e->nonces, sizeof nonce);
+    ck_assert(!log_in(e, "a", "x")->bound);
+    uint32_t held = send_nkey(e, nonce[0], nonce[0]);
+    turn(50);
+    ck_assert_ptr_null(find_reply(e, held));
+    end_authd(SIGKILL);
+    start_all(part);
+    ck_assert(log_in_nkey(e, nonce[0], nonce[0])->bound);
+    ck_assert(!log_in_nkey(e, nonce[0], nonce[0])->bound);
+    ck_assert(!log_in(e, "a", "x")->bound);
+    uint32_t one = send_nkey(e, nonce[1], nonce[1]), two = send_nkey(e, nonce[1], nonce[1]);
+    ck_assert(wait_reply(e, one)->bound);
+    ck_assert(!wait_reply(e, two)->bound);
+}
+END_TEST
+
+/* A login that comes again after its answer was lost is no guess. */
+START_TEST(test_spent_nonce_is_no_failure) {
+    start_all("logins {penalty: 300000000000, penalty_after: 1, penalty_max: 300000000000}\n"
+              "authorization {users: [{nkey: \"" NKEY_U "\"}, {user: \"a\", pass: \"p\"}]}");
+    struct peer_edge *e = &f.edge[0];
+    want_nonces(e, 1);
+    ck_assert(log_in_nkey(e, e->nonces, e->nonces)->bound);
+    for (int i = 0; i < 5; i++)
+        ck_assert(!log_in_nkey(e, e->nonces, e->nonces)->bound);
+    ck_assert(log_in(e, "a", "p")->bound);
+}
+END_TEST
+
+/* What is held gets its binding when it is sent; under another table the edge has to ask again. */
+START_TEST(test_held_over_reload) {
+#define HELD_PART(in_x, in_y)                                                                                          \
+    "logins {penalty: 700000000, penalty_after: 1, penalty_max: 700000000}\naccounts {X: {users: [" in_x               \
+    "]}, Y: {users: [" in_y "]}}"
+#define USER_A "{user: \"a\", pass: \"p\"}"
+#define USER_B "{user: \"b\", pass: \"p\"}"
+    start_all(HELD_PART(USER_A, USER_B));
+    struct peer_edge *e = &f.edge[0];
+    const struct binding before = log_in(e, "a", "p")->binding;
+    ck_assert(!log_in(e, "a", "x")->bound);
+    uint32_t settings_alone = send_user(e, "a", "p");
+    f.settings.max_subscriptions = 9;
+    ck_assert_uint_eq(reload(NULL, 2).value, 0);
+    commit(2);
+    ck_assert_int_eq(next_note().type, NOTE_APPLIED);
+    ck_assert_ptr_null(find_reply(e, settings_alone));
+    const struct reply *r = wait_reply(e, settings_alone);
+    ck_assert(r->bound && r->binding.subs_max == 9 && r->binding.account == before.account);
+    uint32_t good = send_user(e, "a", "p"), bad = send_user(e, "a", "x");
+    ck_assert_uint_eq(reload(HELD_PART(USER_B, USER_A), 3).value, 0);
+    commit(3);
+    ck_assert_int_eq(next_note().type, NOTE_APPLIED);
+    ck_assert_ptr_null(find_reply(e, good));
+    r = wait_reply(e, good);
+    ck_assert(!r->bound && r->reason == BULKHEAD__REFUSAL_REASON__REFUSAL_STALE);
+    ck_assert_int_eq(wait_reply(e, bad)->reason, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION);
+    r = log_in(e, "a", "p");
+    ck_assert(r->bound && r->binding.account != before.account && r->binding.principal != before.principal);
+}
+END_TEST
+
+static void cancel(struct peer_edge *e, uint32_t id, uint32_t conn, uint32_t generation) {
+    Bulkhead__Cancel m = BULKHEAD__CANCEL__INIT;
+    m.id = id;
+    m.conn = conn;
+    m.generation = generation;
+    ck_assert_int_eq(channel_send(&e->channel, MESSAGE_CANCEL, &m.base, NULL, 0), ERR_OK);
+}
+
+static uint32_t count_replies(const struct peer_edge *e, uint32_t reason) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < e->reply_count; i++)
+        count += !e->reply[i].bound && e->reply[i].reason == reason;
+    return count;
+}
+
+/* On a connection number of its own. */
+static uint32_t send_wrong(struct peer_edge *e, uint32_t conn) {
+    Bulkhead__Login m = new_login(e);
+    m.conn = conn;
+    m.has_user = m.has_pass = true;
+    m.user = bytes_of("h");
+    m.pass = bytes_of("wrong");
+    return send_login(e, &m);
+}
+
+/* Logins whose clients have gone cost no hash, but for those that were begun; each has one answer all the same. */
+START_TEST(test_cancel) {
+    enum { COUNT = 60, BEGUN_MAX = 20 };
+    uint32_t id[COUNT];
+    start_all("authorization {users: [{user: \"h\", pass: \"" HASH_SLOW "\"}]}");
+    struct peer_edge *e = &f.edge[0];
+    for (uint32_t i = 0; i < COUNT; i++)
+        id[i] = send_wrong(e, 100 + i);
+    cancel(&f.edge[1], id[COUNT - 1], 100 + COUNT - 1, id[COUNT - 1]); /* another link's is none of its */
+    cancel(e, id[0], 100, id[0] + 1);
+    cancel(e, id[0] + 1, 100, id[0]);
+    for (uint32_t i = COUNT - 1; i > 0; i--)
+        cancel(e, id[i], 100 + i, id[i]);
+    UNTIL(e->reply_count == COUNT);
+    ck_assert_int_eq(wait_reply(e, id[0])->reason, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION);
+    ck_assert_uint_ge(count_replies(e, BULKHEAD__REFUSAL_REASON__REFUSAL_STALE), COUNT - BEGUN_MAX);
+    for (uint32_t i = 0; i < COUNT; i++)
+        cancel(e, id[i], 100 + i, id[i]);
+    ck_assert(log_in(e, "h", "secret")->bound);
+    ck_assert_uint_eq(e->reply_count, COUNT + 1);
+}
+END_TEST
+
+/* What is held back is dropped too, and its nonce is good for nobody. */
+START_TEST(test_cancel_held) {
+    char nonce[NONCE_CHARS];
+    start_all("logins {penalty: 300000000000, penalty_after: 1, penalty_max: 300000000000}\n"
+              "authorization {users: [{nkey: \"" NKEY_U "\"}, {user: \"a\", pass: \"p\"}]}");
+    struct peer_edge *e = &f.edge[0];
+    want_nonces(e, 1);
+    memcpy(nonce, e->nonces, sizeof nonce);
+    ck_assert(!log_in(e, "a", "x")->bound);
+    uint32_t good = send_nkey(e, nonce, nonce);
+    cancel(e, good, 5, good);
+    ck_assert_int_eq(wait_reply(e, good)->reason, BULKHEAD__REFUSAL_REASON__REFUSAL_STALE);
+    uint32_t bad = send_user(e, "a", "x");
+    cancel(e, bad, 5, bad);
+    ck_assert_int_eq(wait_reply(e, bad)->reason, BULKHEAD__REFUSAL_REASON__REFUSAL_STALE);
+    e->address = 9;
+    ck_assert_int_eq(log_in_nkey(e, nonce, nonce)->reason, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION);
+    cancel(e, 1, SOFT_CONNS_MAX, 1); /* no number that an edge can have */
+    UNTIL(e->channel.fd < 0);
+}
+END_TEST
+
+/* Three addresses fill the queue; a fourth one is let in all the same. */
+START_TEST(test_full_queue) {
+    enum { FLOOD = 8192 + 1000, FEW = 10 };
+    uint32_t id[FEW];
+    start_all("authorization {users: [{user: \"h\", pass: \"" HASH_SLOW "\"}]}");
+    struct peer_edge *e = &f.edge[0];
+    for (uint32_t i = 0; i < FLOOD; i++) {
+        e->address = (uint8_t)(1 + i % 3);
+        send_wrong(e, 100 + i);
+        while (channel_flush(&e->channel))
+            turn(1);
+    }
+    UNTIL(count_replies(e, BULKHEAD__REFUSAL_REASON__REFUSAL_BUSY) > 100);
+    e->address = 4;
+    for (int i = 0; i < FEW; i++)
+        id[i] = send_user(e, "h", "secret");
+    for (int i = 0; i < FEW; i++)
+        ck_assert(wait_reply(e, id[i])->bound);
+}
+END_TEST
+
 #ifndef BULKHEAD_SANITIZED
 
 /* Each thread has the filter. */
@@ -744,6 +934,39 @@ START_TEST(test_hostile_edge) {
 }
 END_TEST
 
+/* An edge that does not read costs nothing while it waits, and gets all of its answers when it reads again. */
+START_TEST(test_edge_that_does_not_read) {
+    enum { ASKED = 64, QUIET_MS = 300 };
+    Bulkhead__WantNonces want = BULKHEAD__WANT_NONCES__INIT;
+    want.count = NONCE_ASK_MAX;
+    start_all(part_users);
+    struct peer_edge *e = &f.edge[0];
+    struct counters *counters;
+    ck_assert_int_eq(memfd_map((void **)&counters, f.counters_fd, memfd_round(sizeof *counters), 0), ERR_OK);
+    for (int i = 0; i < ASKED; i++)
+        ck_assert_int_eq(channel_send(&e->channel, MESSAGE_WANT_NONCES, &want.base, NULL, 0), ERR_OK);
+    int fd = e->channel.fd;
+    e->channel.fd = -1; /* not read meanwhile */
+    ck_assert(log_in(&f.edge[1], "a", "p")->bound);
+    e->channel.fd = fd;
+    uint64_t turns;
+    do { /* until a while passes in which it sleeps */
+        turns = counter_get(counters, COUNTER_HEARTBEAT);
+        poll(NULL, 0, QUIET_MS);
+        turns = counter_get(counters, COUNTER_HEARTBEAT) - turns;
+    } while (turns > 0 && turns < ASKED);
+    ck_assert_uint_eq(turns, 0);
+    e->nonce_bytes = 0;
+    for (uint32_t got = 0; got < ASKED * NONCE_ASK_MAX * NONCE_CHARS; got += e->nonce_bytes, e->nonce_bytes = 0) {
+        struct pollfd ready = {e->channel.fd, POLLIN, 0};
+        ck_assert_int_eq(poll(&ready, 1, DEADLINE_MS), 1);
+        ck_assert_int_eq(channel_receive(&e->channel, 1), ERR_OK);
+    }
+    ck_assert(log_in(e, "a", "p")->bound);
+    munmap(counters, memfd_round(sizeof *counters));
+}
+END_TEST
+
 int main(void) {
     if (sodium_init() < 0)
         return 1;
@@ -760,11 +983,19 @@ int main(void) {
     tcase_add_test(tcase, test_reload);
     tcase_add_test(tcase, test_reload_over_death);
     tcase_add_test(tcase, test_penalties);
+    tcase_add_test(tcase, test_penalties_lock_nobody_out);
+    tcase_add_test(tcase, test_nonce_of_held);
+    tcase_add_test(tcase, test_spent_nonce_is_no_failure);
+    tcase_add_test(tcase, test_held_over_reload);
+    tcase_add_test(tcase, test_cancel);
+    tcase_add_test(tcase, test_cancel_held);
+    tcase_add_test(tcase, test_full_queue);
 #ifndef BULKHEAD_SANITIZED
     tcase_add_test(tcase, test_walls);
 #endif
     tcase_add_test(tcase, test_certificates);
     tcase_add_test(tcase, test_hostile_edge);
+    tcase_add_test(tcase, test_edge_that_does_not_read);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

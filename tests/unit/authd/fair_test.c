@@ -9,11 +9,19 @@
 #include "tests/unit/unit.h"
 
 static struct fair fair;
+static uint32_t dropped_of[256]; /* by source: items that had to make room */
 
 static struct fair_item *put(uint32_t link, uint8_t source, uint64_t price) {
     struct fair_item *item = calloc(1, sizeof *item);
     *item = (struct fair_item){.link = link, .bytes = 100, .source = {{source}}, .price = price};
-    enum err e = fair_put(&fair, item);
+    struct fair_item *dropped, *next;
+    enum err e = fair_put(&fair, item, &dropped);
+    for (; dropped; dropped = next) {
+        next = dropped->next;
+        ck_assert_uint_eq(dropped->link, link);
+        dropped_of[dropped->source.at[0]]++;
+        free(dropped);
+    }
     if (e == ERR_OK)
         return item;
     ck_assert_int_eq(e, ERR_LONG);
@@ -34,6 +42,7 @@ static const char *take(void) {
 
 static void open_fair(void) {
     fair_open(&fair);
+    memset(dropped_of, 0, sizeof dropped_of);
 }
 
 static void empty_fair(void) {
@@ -99,14 +108,74 @@ END_TEST
 
 /* A source fills half of its link, other sources the rest, other links are not concerned. */
 START_TEST(test_full) {
-    uint32_t one = 0, others = 0;
+    uint32_t one = 0;
     while (put(1, 1, 16))
         one++;
     ck_assert_uint_eq(one, FAIR_ITEMS_MAX / 2);
-    for (uint8_t source = 2; put(1, source, 16); source = (uint8_t)(source == 200 ? 2 : source + 1))
-        others++;
-    ck_assert_uint_eq(others, FAIR_ITEMS_MAX / 2);
+    for (uint32_t i = 0; i < FAIR_ITEMS_MAX / 2; i++)
+        ck_assert_ptr_nonnull(put(1, (uint8_t)(2 + i % 4), 16));
+    ck_assert_uint_eq(fair.link[1].items, FAIR_ITEMS_MAX);
     ck_assert_ptr_nonnull(put(2, 1, 16));
+    for (int i = 0; i < 256; i++)
+        ck_assert_uint_eq(dropped_of[i], 0);
+}
+END_TEST
+
+/* Three sources that flood fill a link, and a fourth one is let in all the same: the newest of who has most makes room.
+ * Who has most is not let in. */
+START_TEST(test_full_of_others) {
+    for (uint32_t i = 0; i < FAIR_ITEMS_MAX; i++)
+        ck_assert_ptr_nonnull(put(1, (uint8_t)(i % 8 == 0 ? 1 : i % 3 + 1), 16));
+    ck_assert_ptr_null(put(1, 1, 16));
+    ck_assert_uint_eq(dropped_of[1] + dropped_of[2] + dropped_of[3], 0);
+    uint32_t before = fair.link[1].items;
+    for (int i = 0; i < 100; i++)
+        ck_assert_ptr_nonnull(put(1, 9, 16));
+    ck_assert_uint_eq(dropped_of[1], 100);
+    ck_assert_uint_eq(dropped_of[9], 0);
+    ck_assert_uint_eq(fair.link[1].items, before);
+    int nines = 0;
+    for (int i = 0; i < 400; i++)
+        nines += strcmp(take(), "1:9") == 0;
+    ck_assert_int_eq(nines, 100);
+}
+END_TEST
+
+/* Few large ones count as much as many small ones. */
+START_TEST(test_full_of_bytes) {
+    enum { LARGE = 60000, COUNT = FAIR_BYTES_MAX / LARGE, SOURCES = 3 };
+    static struct fair_item item[COUNT], late = {.link = 1, .bytes = LARGE, .source = {{9}}, .price = 1};
+    struct fair_item *dropped;
+    for (size_t i = 0; i < COUNT; i++) {
+        item[i] = (struct fair_item){.link = 1, .bytes = LARGE, .source = {{(uint8_t)(i % SOURCES)}}, .price = 1};
+        ck_assert_int_eq(fair_put(&fair, &item[i], &dropped), ERR_OK);
+        ck_assert_ptr_null(dropped);
+    }
+    ck_assert_int_eq(fair_put(&fair, &late, &dropped), ERR_OK);
+    ck_assert_ptr_nonnull(dropped);
+    ck_assert_ptr_null(dropped->next);
+    ck_assert(dropped >= &item[COUNT - SOURCES] && dropped <= &item[COUNT - 1]);
+    while (fair_take(&fair))
+        ;
+}
+END_TEST
+
+START_TEST(test_remove) {
+    struct fair_item *a = put(1, 1, 16), *b = put(1, 2, 16), *c = put(1, 2, 16), *d = put(1, 3, 16);
+    ck_assert(fair_remove(&fair, c));
+    ck_assert(!fair_remove(&fair, c));
+    ck_assert(fair_remove(&fair, d));
+    ck_assert_str_eq(take(), "1:1");
+    ck_assert(fair_remove(&fair, b));
+    ck_assert_str_eq(take(), "");
+    ck_assert_uint_eq(fair.link[1].items + fair.link[1].bytes, 0);
+    free(b);
+    free(c);
+    free(d);
+    a = put(1, 3, 16);
+    ck_assert_ptr_eq(fair_take_of(&fair, 1), a);
+    ck_assert(!fair_remove(&fair, a));
+    free(a);
 }
 END_TEST
 
@@ -150,6 +219,9 @@ int main(void) {
     tcase_add_test(tcase, test_pause);
     tcase_add_test(tcase, test_sources);
     tcase_add_test(tcase, test_full);
+    tcase_add_test(tcase, test_full_of_others);
+    tcase_add_test(tcase, test_full_of_bytes);
+    tcase_add_test(tcase, test_remove);
     tcase_add_test(tcase, test_drop);
     tcase_add_test(tcase, test_networks);
     suite_add_tcase(suite, tcase);

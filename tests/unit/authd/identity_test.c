@@ -345,7 +345,10 @@ START_TEST(test_nonces) {
     nonces_give(l, 3, 1000, two);
     ck_assert_mem_ne(one, two, NONCE_CHARS);
     ck_assert(!nonces_take(l, 4, 1000, one, NONCE_CHARS)); /* another link */
+    ck_assert_int_eq(nonces_look(l, 4, 1000, one, NONCE_CHARS), NONCE_BAD);
+    ck_assert_int_eq(nonces_look(l, 3, 1000, one, NONCE_CHARS), NONCE_GOOD);
     ck_assert(nonces_take(l, 3, 1000, one, NONCE_CHARS));
+    ck_assert_int_eq(nonces_look(l, 3, 1000, one, NONCE_CHARS), NONCE_SPENT);
     ck_assert(!nonces_take(l, 3, 1000, one, NONCE_CHARS)); /* again */
     ck_assert(!nonces_take(l, 3, 1000, two, NONCE_CHARS - 1));
     ck_assert(!nonces_take(l, 3, 1000, "AAAAAAAAAAAAAAA", NONCE_CHARS));

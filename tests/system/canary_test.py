@@ -306,7 +306,7 @@ class KeysTest(CanaryCase):
             before = self.server.child_pids()[role]
             kill(self.server, before[0])
             wait_until(lambda: len(self.server.child_pids().get(role, [])) == len(before) and
-                       before[0] not in self.server.child_pids()[role], f"the next {role}")
+                       before[0] not in self.server.child_pids().get(role, before), f"the next {role}")
         wait_family(self.server, frontend=1, signer=1)
         for _ in range(3):
             self.shake()

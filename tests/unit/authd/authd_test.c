@@ -7,8 +7,9 @@
 #include "tests/unit/authd/authd_world.h"
 #include "tests/unit/unit.h"
 
-#define HASH_SLOW "$2a$10$abcdefghijklmnopqrstuuqflPDzB6gcMhKa1rZqKiun2YGL5sa2u"
-#define NKEY_U    "UAB2CB576PHBBPQ5ODORRZ2LYCMWPZGWGCN2KDK7DXOIMZASKUY3RLKK"
+#define HASH_SLOW  "$2a$10$abcdefghijklmnopqrstuuqflPDzB6gcMhKa1rZqKiun2YGL5sa2u"
+#define HASH_QUICK "$2a$06$abcdefghijklmnopqrstuuxLa0AkDDSrQ9VwNnETzOsObiucpMYgC"
+#define NKEY_U     "UAB2CB576PHBBPQ5ODORRZ2LYCMWPZGWGCN2KDK7DXOIMZASKUY3RLKK"
 
 static const char part_users[] =
     "authorization {users: [{user: \"a\", pass: \"p\", permissions: {publish: {deny: [\"x\"]}}}, "
@@ -393,7 +394,7 @@ END_TEST
 START_TEST(test_full_queue) {
     enum { FLOOD = 8192 + 1000, FEW = 10 };
     uint32_t id[FEW];
-    start_all("authorization {users: [{user: \"h\", pass: \"" HASH_SLOW "\"}]}");
+    start_all("authorization {users: [{user: \"h\", pass: \"" HASH_QUICK "\"}]}");
     struct peer_edge *e = &f.edge[0];
     for (uint32_t i = 0; i < FLOOD; i++) {
         e->address = (uint8_t)(1 + i % 3);

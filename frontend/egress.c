@@ -214,7 +214,6 @@ static struct view removed_sid(const struct frontend *f, const struct record *re
     return sub_sid(s);
 }
 
-/* Quotes both names into scratch that is large enough for the longest of them. */
 static void log_denied(const struct client *c, enum record_deny why, const char *subject, const char *second,
                        const char *text) {
     const char *user = client_user(c);
@@ -237,6 +236,7 @@ static void log_denied(const struct client *c, enum record_deny why, const char 
     }
 }
 
+/* Quotes both names into scratch that is large enough for the longest of them. */
 static void denied(struct frontend *f, struct client *c, const struct record *rec, const struct record_parts *parts,
                    const uint8_t *at) {
     static char subject[10 * RECORD_TEXT_MAX + 1], second[10 * RECORD_TEXT_MAX + 1], text[2 * sizeof subject + 256];

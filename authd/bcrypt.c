@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/wipe.h"
+
 enum { SALT_END = 29, PASSWORD_MAX = 72 };
 
 static bool is_digit(char c) {
@@ -40,10 +42,10 @@ bool bcrypt_matches(struct view hash, struct view password) {
     const char *made = data ? crypt_r(phrase, setting, data) : NULL;
     bool same = made && strlen(made) == BCRYPT_CHARS && whole &&
                 sodium_memcmp(made + SALT_END, hash.at + SALT_END, BCRYPT_CHARS - SALT_END) == 0;
-    explicit_bzero(phrase, sizeof phrase);
-    explicit_bzero(setting, sizeof setting);
+    wipe(phrase, sizeof phrase);
+    wipe(setting, sizeof setting);
     if (data)
-        explicit_bzero(data, sizeof *data);
+        wipe(data, sizeof *data);
     free(data);
     return same;
 }

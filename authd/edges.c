@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/sandbox.h"
+#include "base/wipe.h"
 
 /* Few packets a turn: one link that floods delays the others by what these cost. */
 enum { LOGIN_BYTES_MAX = CHANNEL_FRAME_MAX - 4, EDGE_PACKETS_PER_TURN = 16, BACKLOG_RETRY_MS = 20 };
@@ -37,7 +38,7 @@ static void waiting_free(struct authd *a, struct waiting *w) {
     struct pending *pending = pending_of(a, &w->answer);
     if (pending->waiting == w)
         pending->waiting = NULL;
-    explicit_bzero(w, w->bytes);
+    wipe(w, w->bytes);
     free(w);
 }
 
@@ -243,12 +244,12 @@ static enum err decide(struct authd *a, struct answer *answer, const struct cred
         return settle(a, answer, v.user, v.why, !v.nonce_spent);
     struct waiting *w = waiting_make(a, answer, c);
     if (!w) {
-        explicit_bzero(v.hash, sizeof v.hash);
+        wipe(v.hash, sizeof v.hash);
         return refuse_busy(a, answer);
     }
     v.password = v.password.at == c->token.at ? w->c.token : w->c.pass;
     enum err e = hash(a, w, &v);
-    explicit_bzero(v.hash, sizeof v.hash);
+    wipe(v.hash, sizeof v.hash);
     return e;
 }
 

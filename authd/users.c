@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "authd/names.h"
+#include "base/wipe.h"
 #include "config/parser.h"
 #include "ipc/auth.pb-c.h"
 #include "shm/book.h"
@@ -371,6 +372,6 @@ void users_free(struct users *u) {
     if (u->secrets)
         sodium_free(u->secrets);
     arena_free(&u->arena);
-    explicit_bzero(u, sizeof *u);
+    wipe(u, sizeof *u);
     free(u);
 }

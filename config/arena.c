@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/wipe.h"
 
 enum { BLOCK_BYTES = 16384, ALIGNMENT = alignof(max_align_t) };
 
@@ -60,7 +61,7 @@ void arena_free(struct arena *a) {
     while (a->newest) {
         struct arena_block *b = a->newest;
         a->newest = b->older;
-        explicit_bzero(b->bytes, b->used);
+        wipe(b->bytes, b->used);
         free(b);
     }
 }

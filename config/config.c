@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/wipe.h"
 #include "config/checker.h"
 
 void config_open(struct config *c, const struct source *source) {
@@ -15,7 +16,7 @@ void config_open(struct config *c, const struct source *source) {
 
 void config_close(struct config *c) {
     arena_free(&c->arena);
-    explicit_bzero(c, sizeof *c);
+    wipe(c, sizeof *c);
 }
 
 /* ---- reading ---- */

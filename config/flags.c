@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "base/check.h"
+#include "base/wipe.h"
 #include "config/checker.h"
 #include "config/rules.h"
 #include "config/url.h"
@@ -283,7 +284,7 @@ void flags_wipe(const struct flags *f) {
         if (action != FLAG_CREDENTIAL && action != FLAG_ROUTES && action != FLAG_CLUSTER)
             continue;
         size_t len = strlen(text);
-        explicit_bzero(text, len);
+        wipe(text, len);
         if (len)
             text[0] = 'x';
     }

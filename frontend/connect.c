@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/wipe.h"
 #include "frontend/frontend.h"
 #include "nats/errors.h"
 
@@ -122,13 +123,13 @@ enum op_result connect_run(struct frontend *f, struct client *c, struct view jso
     begin_from(&in, c);
     enum err e = connect_parse(&in, json);
     if (e != ERR_OK) {
-        explicit_bzero((char *)(uintptr_t)json.at, json.len);
+        wipe((char *)(uintptr_t)json.at, json.len);
         op_bad(f, c, PARSE_CLOSE);
         return OP_ENDED;
     }
     enum op_result r = decide(f, c, &in);
     if (r != OP_PAUSE)
-        explicit_bzero((char *)(uintptr_t)json.at, json.len);
+        wipe((char *)(uintptr_t)json.at, json.len);
     connect_free(&in);
     return r;
 }

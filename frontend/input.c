@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/wipe.h"
 #include "frontend/frontend.h"
 
 enum { SMALLEST = 64 };
@@ -22,9 +23,9 @@ static bool may_be_secret(const struct client *c, const char *at, size_t len) {
     return len > 0 && (c->state == CLIENT_OPEN || at[0] == 'C' || at[0] == 'c');
 }
 
-static void wipe(const struct client *c, char *at, size_t len) {
+static void wipe_secret(const struct client *c, char *at, size_t len) {
     if (may_be_secret(c, at, len))
-        explicit_bzero(at, len);
+        wipe(at, len);
 }
 
 /* What a connection that has ended or is held leaves in the read buffer: a CONNECT may stand anywhere in it. It is wiped when
@@ -33,11 +34,11 @@ static void leave(struct frontend *f, const struct client *c, size_t at, size_t 
     if (c->state >= CLIENT_ENDING || (c->flags & CLIENT_HELD))
         f->read_left = at + len > f->read_left ? at + len : f->read_left;
     else
-        wipe(c, f->read + at, len);
+        wipe_secret(c, f->read + at, len);
 }
 
 void input_wipe(struct frontend *f) {
-    explicit_bzero(f->read, f->read_left);
+    wipe(f->read, f->read_left);
     f->read_left = 0;
 }
 
@@ -49,7 +50,7 @@ static char *in_grow(const struct client *c, size_t cap) {
     if (!grown)
         return NULL;
     memcpy(grown, c->in, c->in_len);
-    explicit_bzero(c->in, c->in_len);
+    wipe(c->in, c->in_len);
     free(c->in);
     return grown;
 }
@@ -72,9 +73,9 @@ static bool in_reserve(struct client *c, size_t len) {
 
 void input_release(struct client *c) {
     if (c->in_len > 0 && c->state >= CLIENT_ENDING)
-        explicit_bzero(c->in, c->in_len);
+        wipe(c->in, c->in_len);
     else
-        wipe(c, c->in, c->in_len);
+        wipe_secret(c, c->in, c->in_len);
     free(c->in);
     c->in = NULL;
     c->in_len = c->in_cap = c->in_need = 0;
@@ -158,7 +159,7 @@ static void run_own(struct frontend *f, struct client *c) {
         memmove(c->in, c->in + used, len - used);
         c->in_len = (uint32_t)(len - used);
         if (may_be_secret(c, c->in, c->in_len))
-            explicit_bzero(c->in + c->in_len, used);
+            wipe(c->in + c->in_len, used);
     }
     after(f, c);
 }
@@ -238,7 +239,7 @@ static void read_some(struct frontend *f, struct client *c) {
         memcpy(f->read, c->in, kept);
     ssize_t n = receive(f, c, f->read + kept, READ_BYTES - kept);
     if (n <= 0) {
-        wipe(c, f->read, kept);
+        wipe_secret(c, f->read, kept);
         read_done(f, c, n);
         return;
     }

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "base/log.h"
+#include "base/wipe.h"
 
 enum { PIECE_BYTES = 1024, PIECES = 1024 };
 
@@ -44,7 +45,7 @@ void *secrets_take(size_t len) {
 void secrets_give(void *piece, size_t len) {
     if (!piece)
         return;
-    explicit_bzero(piece, len);
+    wipe(piece, len);
     if (is_ours(piece))
         region.free[region.free_count++] = (uint16_t)((char(*)[PIECE_BYTES])piece - region.piece);
     else

@@ -19,6 +19,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/wipe.h"
 
 #ifndef SO_PASSRIGHTS
 #define SO_PASSRIGHTS 83 /* since Linux 6.16; set to 0 the kernel refuses descriptors on behalf of this end */
@@ -158,8 +159,8 @@ static void arena_give(void *data, void *piece) {
 }
 
 static void arena_wipe(struct channel_arena *arena, size_t packet_len) {
-    explicit_bzero(arena->memory, arena->used);
-    explicit_bzero(arena->packet, packet_len);
+    wipe(arena->memory, arena->used);
+    wipe(arena->packet, packet_len);
     arena->used = 0;
 }
 
@@ -199,7 +200,7 @@ static void backlog_drop_first(struct channel *c) {
         c->backlog_end = &c->backlog;
     c->backlog_bytes -= first->len;
     close_all(first->fds, first->fd_count);
-    explicit_bzero(first->bytes, first->len);
+    wipe(first->bytes, first->len);
     free(first);
 }
 
@@ -285,7 +286,7 @@ enum err channel_send(struct channel *c, enum message_type type, const ProtobufC
     enum err e = c->backlog ? ERR_AGAIN : send_packet(c->fd, packet, len, fds, (uint32_t)fd_count);
     if (e == ERR_AGAIN)
         e = backlog_add(c, packet, len, fds, (uint32_t)fd_count);
-    explicit_bzero(packet, len);
+    wipe(packet, len);
     return e;
 }
 

@@ -14,6 +14,7 @@
 #include <sys/random.h>
 
 #include "base/check.h"
+#include "base/wipe.h"
 #include "nats/utf8.h"
 
 /* A byte that is not UTF-8, and an escaped surrogate without its partner, become U+FFFD. */
@@ -50,7 +51,7 @@ static const struct bool_key {
 static void wipe_and_free(void *piece) {
     if (piece == NULL)
         return;
-    explicit_bzero(piece, malloc_usable_size(piece));
+    wipe(piece, malloc_usable_size(piece));
     free(piece);
 }
 

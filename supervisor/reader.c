@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/wipe.h"
 
 #ifdef BULKHEAD_SANITIZED
 enum { READER_MS = 60000 };
@@ -103,7 +104,7 @@ static void wipe_variables(void) {
             entry++;
         for (; *entry; entry++)
             entry[0] = entry[1];
-        explicit_bzero(used.at[i], strlen(used.at[i]));
+        wipe(used.at[i], strlen(used.at[i]));
     }
 }
 
@@ -155,7 +156,7 @@ static enum err send_task(int socket, const struct reading *r, const struct secr
     if (head.memory)
         fds[fd_count++] = r->memory_fd;
     enum err e = send_packet(socket, &head, sizeof head, words, head.bytes, fds, fd_count);
-    explicit_bzero(words, sizeof words);
+    wipe(words, sizeof words);
     return e;
 }
 

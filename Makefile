@@ -6,6 +6,7 @@
 #   make bench    the budget of instructions, then the comparison with nats-server (BENCH="--quick" passes options on)
 #   make install  DESTDIR and prefix as usual
 #   make deps     only install what is missing
+#   make peers    put newer servers and tools for comparisons into build/peers, as far as they can be had
 #   make SAN=address,undefined check   the same under sanitizers (SAN=thread: the ring code only)
 #   make CC=clang check
 #
@@ -166,6 +167,10 @@ fuzz: $(FUZZ)
 deps:
 	@packaging/deps
 
+# They are the same for every kind of build.
+peers:
+	@packaging/peers build/peers
+
 run:
 	@packaging/deps build
 	@$(MAKE) --no-print-directory all
@@ -225,4 +230,4 @@ clean:
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
-.PHONY: all unit fuzz deps run check check-built bench bench-built soak soak-built install clean FORCE
+.PHONY: all unit fuzz deps peers run check check-built bench bench-built soak soak-built install clean FORCE

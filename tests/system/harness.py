@@ -57,6 +57,15 @@ def bulkhead_only(reason):
     return unittest.skipIf(REAL_NATS, f"Bulkhead only: {reason}")
 
 
+def find_peers():
+    """The nats-servers and tools to compare with, as far as this machine has them: name to path. `nats-server` is Debian's,
+    `nats-server-new` and `nats` are what `make peers` found, `nsc` is looked for on the PATH alone."""
+    tools = os.path.join(ROOT, "build", "peers", "bin")
+    found = {"nats-server": shutil.which("nats-server"), "nats-server-new": shutil.which("nats-server", path=tools),
+             "nats": shutil.which("nats", path=tools), "nsc": shutil.which("nsc")}
+    return {name: path for name, path in found.items() if path}
+
+
 def raise_descriptor_limit():
     """Lets this process, and servers started after this, open as many descriptors as the hard limit allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -19,7 +19,7 @@ void authd_start(struct supervisor *s) {
 }
 
 void authd_on_exit(struct supervisor *s, struct child *c, bool fault) {
-    c->restart_ms = s->now_ms + child_restart_delay(s, c, &s->authd_restarts, fault);
+    c->restart_ms = s->now_ms + child_restart_delay(s, c, &s->authd_restarts, fault, CHILD_REST_MS);
     if (c->restart_ms <= s->now_ms)
         authd_start(s);
 }

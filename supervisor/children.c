@@ -22,7 +22,7 @@
 #define SO_PASSRIGHTS 83
 #endif
 
-enum { RETRY_MS = 1000, NOTES_PER_TURN = 256, SHORT_LIFE_MS = 1000 };
+enum { RETRY_MS = 1000, NOTES_PER_TURN = 256 };
 
 struct child *child_of(struct supervisor *s, Bulkhead__Role role, uint32_t index) {
     const struct family_role *row = family_role(role);
@@ -256,17 +256,25 @@ void child_on_control(struct supervisor *s, struct child *c, uint32_t events) {
 
 /* ---- burying ---- */
 
-uint32_t child_restart_delay(struct supervisor *s, const struct child *c, struct restarts *r, bool fault) {
-    uint32_t delay_ms;
+uint32_t child_restart_delay(struct supervisor *s, const struct child *c, struct restarts *r, bool fault,
+                             uint32_t most_ms) {
     if (s->stop)
         return 0;
-    if (!restarts_note(r, s->now_ms, fault, &delay_ms)) {
-        char why[128];
-        snprintf(why, sizeof why, "%s %u died %d times within a minute by its own fault", c->role->name, child_link(c),
-                 RESTARTS_GIVE_UP);
-        supervisor_give_up(s, why);
-    }
+    uint32_t delay_ms = restarts_note(r, s->now_ms, fault, s->announced ? most_ms : CHILD_REST_MS);
+    if (!fault || r->faults < RESTARTS_LOOP)
+        return delay_ms;
+    char what[128];
+    snprintf(what, sizeof what, "%s %u dies again and again by its own fault, soon after each start", c->role->name,
+             child_link(c));
+    if (!s->announced)
+        supervisor_give_up(s, what);
+    log_error("%s: the next one is started in %u ms", what, delay_ms);
     return delay_ms;
+}
+
+/* The one of the routers that only waits. */
+static bool is_spare(const struct supervisor *s, const struct child *c) {
+    return c->role->role == BULKHEAD__ROLE__ROLE_ROUTER && s->router && c->number != s->router;
 }
 
 /* Says what happened and returns whether it was the child's own fault. *signal_number: what it died of, 0 for an exit.
@@ -275,19 +283,19 @@ static bool judge_death(const struct supervisor *s, const struct child *c, const
     bool exited = info->si_code == CLD_EXITED;
     *signal_number = exited ? 0 : info->si_status;
     bool outside = !exited && (info->si_status == SIGKILL || info->si_status == SIGTERM) && !c->blamed;
-    bool fault = !outside || (!c->ready && s->now_ms - c->started_ms < SHORT_LIFE_MS && !s->stop);
     if ((s->stop || c->dismissed) && (exited ? info->si_status == 0 : outside)) {
         log_debug("%s %u (pid %d) has ended", c->role->name, child_link(c), (int)c->pid);
-        return fault;
+        return !outside;
     }
     char how[64];
     if (exited)
         snprintf(how, sizeof how, "exited with status %d", info->si_status);
     else
         snprintf(how, sizeof how, "was killed by signal %d (%s)", info->si_status, strsignal(info->si_status));
-    log_line(outside ? LOG_WARN : LOG_ERROR, "%s %u (pid %d) %s: %s", c->role->name, child_link(c), (int)c->pid, how,
-             c->role->death);
-    return fault;
+    bool spare = is_spare(s, c);
+    log_line(outside ? LOG_WARN : LOG_ERROR, "%s %u%s (pid %d) %s: %s", c->role->name, child_link(c),
+             spare ? ", the spare," : "", (int)c->pid, how, spare ? "another spare is started" : c->role->death);
+    return !outside;
 }
 
 void child_on_exit(struct supervisor *s, struct child *c) {

@@ -18,7 +18,12 @@
 #include "shm/memfd.h"
 #include "supervisor/supervisor.h"
 
-enum { CID_BLOCK = 1024 };
+enum {
+    CID_BLOCK = 1024,
+    REST_MS = 60000,      /* longest rest in a crash loop, while other frontends serve clients */
+    REST_ALONE_MS = 1000, /* the same if there is no other */
+    QUEUE_MS = 1000,      /* a shorter rest new connections wait out in the listener's queue */
+};
 
 static struct child *edge_child(struct supervisor *s, uint32_t link) {
     return child_of(s, BULKHEAD__ROLE__ROLE_FRONTEND, link);
@@ -67,6 +72,40 @@ static enum err seal_counters(struct edge *edge) {
     return e;
 }
 
+/* ---- listeners ---- */
+
+/* The listener of another frontend that serves clients; -1: there is none. */
+static int other_listener(struct supervisor *s, uint32_t link) {
+    for (uint32_t i = 0; i < s->edge_count; i++) {
+        if (i != link && s->edge[i].listener >= 0 && edge_child(s, i)->ready)
+            return s->edge[i].listener;
+    }
+    return -1;
+}
+
+/* The kernel gives a listener its share of the new connections whether anybody accepts them or not. So while a frontend
+ * rests for long its listener is closed, and the others get that share. The last one stays open. */
+static void rest_listener(struct supervisor *s, uint32_t link, uint32_t rest_ms) {
+    struct edge *edge = &s->edge[link];
+    if (rest_ms < QUEUE_MS || edge->listener < 0 || other_listener(s, link) < 0)
+        return;
+    log_warn("frontend %u rests for %u ms: new connections go to the others", link, rest_ms);
+    close(edge->listener);
+    edge->listener = -1;
+}
+
+/* ERR_SYSTEM with errno. */
+static enum err open_listener(struct supervisor *s, uint32_t link) {
+    if (s->edge[link].listener >= 0)
+        return ERR_OK;
+    for (uint32_t i = 0; i < s->edge_count; i++) {
+        if (s->edge[i].listener >= 0)
+            return listeners_join(&s->edge[link].listener, s->edge[i].listener);
+    }
+    errno = ENOTCONN;
+    return ERR_SYSTEM;
+}
+
 /* ---- a life ---- */
 
 static void send_edge_link(struct supervisor *s, uint32_t link) {
@@ -87,6 +126,11 @@ void edges_start(struct supervisor *s, uint32_t link) {
         c->restart_ms = 0; /* never again */
     if (s->stop || s->lame || c->pid || edge->state != EDGE_DOWN)
         return;
+    if (open_listener(s, link) != ERR_OK) {
+        log_error("No listener for frontend %u: %s; tried again in a second", link, strerror(errno));
+        c->restart_ms = s->now_ms + 1000;
+        return;
+    }
     enum err e = renew_counters(edge);
     if (e == ERR_OK)
         e = links_make(&edge->memory, s->payload_most, s->control_line_most,
@@ -210,7 +254,10 @@ void edges_on_exit(struct supervisor *s, struct child *c, bool fault) {
     uint32_t link = child_link(c);
     struct edge *edge = &s->edge[link];
     c->ready = false;
-    c->restart_ms = s->now_ms + child_restart_delay(s, c, &edge->restarts, fault);
+    uint32_t most_ms = other_listener(s, link) < 0 ? REST_ALONE_MS : REST_MS;
+    uint32_t delay_ms = child_restart_delay(s, c, &edge->restarts, fault, most_ms);
+    c->restart_ms = s->now_ms + delay_ms;
+    rest_listener(s, link, delay_ms);
     links_close(&edge->memory);
     places_leave(&s->places, link, s->now_ms);
     if (s->lame)

@@ -100,3 +100,13 @@ enum err listeners_bind(int *fds, uint32_t count, const char *host, int32_t port
     *bound_port = ntohs(*port_of(&address));
     return ERR_OK;
 }
+
+enum err listeners_join(int *fd, int sibling_fd) {
+    struct sockaddr_storage address = {0};
+    socklen_t len = sizeof address;
+    const char *step;
+    *fd = -1;
+    if (getsockname(sibling_fd, (struct sockaddr *)&address, &len) == 0)
+        *fd = bind_one(&address, len, false, &step);
+    return *fd >= 0 ? ERR_OK : ERR_SYSTEM;
+}

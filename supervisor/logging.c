@@ -171,7 +171,7 @@ void logging_start(struct supervisor *s) {
 }
 
 void logging_on_exit(struct supervisor *s, struct child *c, bool fault) {
-    c->restart_ms = s->now_ms + child_restart_delay(s, c, &s->logd_restarts, fault);
+    c->restart_ms = s->now_ms + child_restart_delay(s, c, &s->logd_restarts, fault, CHILD_REST_MS);
     if (c->restart_ms <= s->now_ms)
         logging_start(s);
 }

@@ -1,18 +1,21 @@
 #include "supervisor/restarts.h"
 
-bool restarts_note(struct restarts *r, uint64_t now_ms, bool fault, uint32_t *delay_ms) {
-    *delay_ms = 0;
+static uint32_t note_kill(struct restarts *r, uint64_t now_ms) {
+    r->kills = r->kill_ms && now_ms - r->kill_ms < RESTARTS_ROW_MS ? r->kills + 1 : 1;
+    r->kill_ms = now_ms;
+    return r->kills > RESTARTS_KILLS_FREE ? RESTARTS_DELAY_MS : 0;
+}
+
+uint32_t restarts_note(struct restarts *r, uint64_t now_ms, bool fault, uint32_t most_ms) {
     if (!fault)
-        return true;
-    r->fault_ms[r->fault_count++ % RESTARTS_GIVE_UP] = now_ms;
-    uint32_t recent = 0;
-    for (uint32_t i = 0; i < RESTARTS_GIVE_UP && i < r->fault_count; i++)
-        recent += now_ms - r->fault_ms[i] < RESTARTS_WINDOW_MS;
-    if (recent >= RESTARTS_GIVE_UP)
-        return false;
-    if (recent > 1) {
-        uint32_t delay = (uint32_t)RESTARTS_DELAY_MS << (recent - 2);
-        *delay_ms = delay < RESTARTS_DELAY_MAX_MS ? delay : RESTARTS_DELAY_MAX_MS;
-    }
-    return true;
+        return note_kill(r, now_ms);
+    uint64_t healed = now_ms > r->healing_ms ? (now_ms - r->healing_ms) / RESTARTS_HEAL_MS : 0;
+    r->faults -= healed < r->faults ? (uint32_t)healed : r->faults;
+    if (r->faults < RESTARTS_FAULTS_MAX)
+        r->faults++;
+    uint32_t delay_ms = r->faults > 1 ? (uint32_t)RESTARTS_DELAY_MS << (r->faults - 2) : 0;
+    if (delay_ms > most_ms)
+        delay_ms = most_ms;
+    r->healing_ms = now_ms + delay_ms;
+    return delay_ms;
 }

@@ -132,7 +132,7 @@ void routers_on_note(struct supervisor *s, struct child *c, const struct note *n
 }
 
 void routers_on_exit(struct supervisor *s, struct child *c, bool fault, int signal_number) {
-    c->restart_ms = s->now_ms + child_restart_delay(s, c, &s->router_restarts, fault);
+    c->restart_ms = s->now_ms + child_restart_delay(s, c, &s->router_restarts, fault, CHILD_REST_MS);
     if (c->number == s->router) {
         s->router = 0;
         s->router_state = ROUTER_NONE;

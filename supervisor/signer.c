@@ -32,7 +32,7 @@ void signer_settle(struct supervisor *s) {
 void signer_on_exit(struct supervisor *s, struct child *c, bool fault) {
     if (!s->parts.tls.given)
         return;
-    c->restart_ms = c->dismissed ? s->now_ms : s->now_ms + child_restart_delay(s, c, &s->signer_restarts, fault);
+    c->restart_ms = c->dismissed ? s->now_ms : s->now_ms + child_restart_delay(s, c, &s->signer_restarts, fault, CHILD_REST_MS);
     if (c->restart_ms <= s->now_ms)
         signer_settle(s);
 }

@@ -60,9 +60,8 @@ struct edge {
     uint64_t incarnation;
     struct link_memory memory;
     struct restarts restarts;
-    int listener;
+    int listener;    /* -1: closed while the frontend rests, or for good by a lame duck */
     int counters_fd; /* writable until the edge has mapped it, then for reading */
-    uint32_t restart_delay_ms;
     bool lame_done;   /* a lame duck without clients */
     bool replay_owed; /* must be told to replay when the new router has recovered */
 };
@@ -201,9 +200,13 @@ void child_introduce(struct supervisor *s, struct child *a, struct child *b);
 void child_on_control(struct supervisor *s, struct child *c, uint32_t events);
 void child_on_exit(struct supervisor *s, struct child *c);
 
-/* Notes a death of c and returns after how many milliseconds it is to be started again; gives the server up if it is a
- * crash loop. */
-uint32_t child_restart_delay(struct supervisor *s, const struct child *c, struct restarts *r, bool fault);
+/* Longest pause before a new start of a process that is the only one of its kind: waiting longer helps nobody. */
+enum { CHILD_REST_MS = 5000 };
+
+/* Notes a death of c and returns after how many milliseconds it is to be started again, most_ms at most. A crash loop
+ * before the server was ever ready ends the server: something cannot work at all. */
+uint32_t child_restart_delay(struct supervisor *s, const struct child *c, struct restarts *r, bool fault,
+                             uint32_t most_ms);
 
 /* The number of a link whose edge is this child. */
 static inline uint32_t child_link(const struct child *c) {

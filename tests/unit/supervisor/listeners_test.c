@@ -52,6 +52,23 @@ START_TEST(test_share) {
 }
 END_TEST
 
+/* One that was closed for a while comes back on the same address, also of a port that the kernel chose. */
+START_TEST(test_join) {
+    int fds[2], again;
+    uint16_t port;
+    ck_assert_int_eq(listeners_bind(fds, 2, "127.0.0.1", -1, &port, why, sizeof why), ERR_OK);
+    close(fds[1]);
+    ck_assert_int_eq(listeners_join(&again, fds[0]), ERR_OK);
+    struct sockaddr_in at;
+    ck_assert_int_eq(getsockname(again, (struct sockaddr *)&at, &(socklen_t){sizeof at}), 0);
+    ck_assert_uint_eq(ntohs(at.sin_port), port);
+    close(again);
+    close(fds[0]);
+    ck_assert_int_eq(listeners_join(&again, -1), ERR_SYSTEM);
+    ck_assert_int_eq(again, -1);
+}
+END_TEST
+
 /* Nobody joins in from outside, not even another server of ours. */
 START_TEST(test_in_use) {
     int fds[2], others[2];
@@ -104,6 +121,7 @@ int main(void) {
     Suite *suite = suite_create("listeners");
     TCase *tcase = tcase_create("all");
     tcase_add_test(tcase, test_share);
+    tcase_add_test(tcase, test_join);
     tcase_add_test(tcase, test_in_use);
     tcase_add_test(tcase, test_ipv6);
     tcase_add_test(tcase, test_bad_host);

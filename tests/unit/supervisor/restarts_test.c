@@ -8,38 +8,43 @@
 #include "tests/unit/unit.h"
 
 START_TEST(test_delays) {
-    static const uint32_t delays[] = {0, 100, 200, 400, 800, 1600, 3200, 5000, 5000};
+    static const uint32_t delays[] = {0, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 60000, 60000, 60000};
     struct restarts r = {0};
-    uint32_t delay;
+    uint64_t now = 1000;
     for (size_t i = 0; i < sizeof delays / sizeof *delays; i++) {
-        ck_assert(restarts_note(&r, 1000 + i, true, &delay));
+        uint32_t delay = restarts_note(&r, now, true, 60000);
         ck_assert_msg(delay == delays[i], "fault %zu: %u", i, delay);
+        ck_assert_int_eq(r.faults >= RESTARTS_LOOP, i >= RESTARTS_LOOP - 1);
+        now += delay + 50; /* dies 50 ms after each start */
     }
-    ck_assert(!restarts_note(&r, 2000, true, &delay));
+    ck_assert_uint_eq(restarts_note(&r, now, true, 5000), 5000);
+}
+END_TEST
+
+/* However long the loop was, two good minutes and it is forgotten; one that dies every now and then never rests long. */
+START_TEST(test_healing) {
+    struct restarts r = {0};
+    uint64_t now = 1000;
+    for (int i = 0; i < 1000; i++)
+        now += restarts_note(&r, now, true, 60000) + 10;
+    ck_assert_uint_eq(restarts_note(&r, now, true, 60000), 60000);
+    now += 60000 + 120000;
+    ck_assert_uint_eq(restarts_note(&r, now, true, 60000), 0);
+    r = (struct restarts){0};
+    for (int i = 0; i < 1000; i++)
+        ck_assert_uint_le(restarts_note(&r, now += 7000, true, 60000), 100);
 }
 END_TEST
 
 START_TEST(test_outside) {
     struct restarts r = {0};
-    uint32_t delay;
-    for (uint64_t i = 0; i < 1000; i++) {
-        ck_assert(restarts_note(&r, i, false, &delay));
-        ck_assert_uint_eq(delay, 0);
-    }
-    ck_assert(restarts_note(&r, 1000, true, &delay));
-    ck_assert_uint_eq(delay, 0);
-}
-END_TEST
-
-START_TEST(test_forgotten) {
-    struct restarts r = {0};
-    uint32_t delay;
-    for (uint64_t i = 0; i < 100; i++) {
-        ck_assert(restarts_note(&r, i * (RESTARTS_WINDOW_MS / 5), true, &delay));
-        ck_assert_uint_le(delay, 800);
-    }
-    ck_assert(restarts_note(&r, 1000 * RESTARTS_WINDOW_MS, true, &delay));
-    ck_assert_uint_eq(delay, 0);
+    uint64_t now = 1000;
+    for (int i = 0; i < 1000; i++)
+        ck_assert_uint_eq(restarts_note(&r, now += RESTARTS_ROW_MS, false, 60000), 0);
+    ck_assert_uint_eq(r.faults, 0);
+    for (int i = 1; i <= 100; i++)
+        ck_assert_uint_eq(restarts_note(&r, now += i > 1 ? 1 : RESTARTS_ROW_MS, false, 60000), i > RESTARTS_KILLS_FREE ? 100 : 0);
+    ck_assert_uint_eq(restarts_note(&r, now, true, 60000), 0);
 }
 END_TEST
 
@@ -95,7 +100,7 @@ int main(void) {
     TCase *tcase = tcase_create("all");
     tcase_add_test(tcase, test_delays);
     tcase_add_test(tcase, test_outside);
-    tcase_add_test(tcase, test_forgotten);
+    tcase_add_test(tcase, test_healing);
     suite_add_tcase(suite, tcase);
     tcase = tcase_create("family");
     tcase_add_test(tcase, test_pairs);

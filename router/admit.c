@@ -183,6 +183,32 @@ void admit_close(struct router *r, struct link *l, uint32_t number, struct conn 
     }
 }
 
+static void remove_later(struct router *r, struct link *l, uint32_t number) {
+    if (!closing_push(r, l, number))
+        link_end(r, l, "no memory to remove its connections");
+}
+
+void admit_close_poisoned(struct router *r, struct link *l, uint32_t number, struct conn *c) {
+    if (c->state == CONN_BOUND)
+        retire(r, l, number, c);
+    c->state = CONN_CLOSING;
+    soft_close(r, l, number, c->generation);
+    counter_add(r->counters, COUNTER_CONNS, (uint64_t)-1);
+    remove_later(r, l, number);
+}
+
+void admit_kick_poisoned(struct router *r, struct link *l, uint32_t number) {
+    struct conn *c = link_conn(l, number);
+    if (!c || c->state != CONN_BOUND)
+        return;
+    retire(r, l, number, c);
+    c->state = CONN_KICKED;
+    c->kick = RECORD_KICK_POISON;
+    soft_close(r, l, number, c->generation);
+    remove_later(r, l, number);
+    egress_mark(r, l, number, MARK_KICK);
+}
+
 bool admit_remove_step(struct router *r) {
     uint32_t kept = 0;
     bool worked = r->closing_count > 0;

@@ -139,7 +139,7 @@ static enum err on_kernel(struct channel *c, void *owner, const void *message, c
         close(fds[i]);
     if (e != ERR_OK)
         return e;
-    r->page = page;
+    poison_open(r, page);
     replies_open(&r->replies, replies, &r->key);
     r->epoch = m->epoch;
     r->died_signal = m->died_signal;
@@ -231,6 +231,7 @@ static const struct channel_rule control_rules[] = {
 /* ---- the loop ---- */
 
 static void handle_event(struct router *r, uint64_t what) {
+    turn_works_on(r, WORK_CONTROL);
     if (what == EVENT_CONTROL) {
         enum err e = channel_receive(&r->control, 64);
         if (e == ERR_END)
@@ -248,6 +249,7 @@ static void handle_event(struct router *r, uint64_t what) {
         if (l->state != LINK_NONE && read(l->bell_in, bells, sizeof bells) == 0)
             epoll_ctl(r->epoll, EPOLL_CTL_DEL, l->bell_in, NULL);
     }
+    turn_works_on(r, WORK_NONE);
 }
 
 static bool poll_events(struct router *r, int timeout_ms) {
@@ -326,12 +328,14 @@ static bool clear_links(struct router *r) {
         if (l->state != LINK_ENDING || (l->end_conn >= l->conn_high && !l->down))
             continue;
         worked = true;
+        turn_works_on(r, WORK_REMOVAL);
         if (!link_clear_step(r, l) || !l->down)
             continue;
         uint64_t incarnation = l->incarnation;
         link_unmap(r, l);
         note_send(r->control.fd, NOTE_LINK_GONE, i, incarnation);
     }
+    turn_works_on(r, WORK_NONE);
     return worked;
 }
 
@@ -359,7 +363,9 @@ static void run(struct router *r) {
         }
         if (r->expiring && r->running && r->wall != last_expiry) {
             last_expiry = r->wall;
+            turn_works_on(r, WORK_REMOVAL);
             admit_expire(r);
+            turn_works_on(r, WORK_NONE);
         }
     }
 }

@@ -39,44 +39,6 @@ static void complete_commit(struct router *r) {
     atomic_store_explicit(&p->done_no, r->commit_no, memory_order_release);
 }
 
-/* In the list of poison, connections whose replay killed a router are marked: they are ended by all routers of the next
- * minute, since two of them would else bring down one router after the other. */
-#define POISON_REPLAY 0x80000000u
-
-static void replay_poison_note(struct router *r, const struct link *l, uint32_t conn) {
-    struct commit_page *p = r->page;
-    p->poison[p->poison_count++ % POISON_KEPT] =
-        (struct commit_poison){clock_wall_s(), l->incarnation, l->number, conn | POISON_REPLAY};
-    counter_add(r->counters, COUNTER_POISONED, 1);
-    log_error("link %u connection %u: the router before died of its replay; the connection is ended", l->number, conn);
-}
-
-static bool replay_is_poison(const struct router *r, const struct link *l, uint32_t conn) {
-    for (uint32_t i = 0; i < POISON_KEPT; i++) {
-        const struct commit_poison *p = &r->page->poison[i];
-        if (p->incarnation == l->incarnation && p->link == l->number && p->conn == (conn | POISON_REPLAY) &&
-            p->wall_s + 60 >= r->wall)
-            return true;
-    }
-    return false;
-}
-
-/* The record at which the router before died of itself is not tried again. */
-static void find_poison(struct router *r) {
-    uint64_t box = atomic_load_explicit(&r->page->box, memory_order_relaxed);
-    atomic_store_explicit(&r->page->box, 0, memory_order_relaxed);
-    if (r->died_signal == 0 || box == 0)
-        return;
-    uint32_t number = (uint32_t)((box & ~BOX_REPLAY) >> 56) - 1;
-    if (number >= r->link_high || r->link[number].state == LINK_NONE)
-        return;
-    uint64_t pos = box & 0x00ffffffffffffffu;
-    if (box & BOX_REPLAY)
-        replay_poison_note(r, &r->link[number], (uint32_t)pos);
-    else
-        r->link[number].poison_pos = (r->link[number].ingress.tail_pos & ~(uint64_t)0x00ffffffffffffffu) | pos;
-}
-
 static void give_time(struct router *r) {
     r->now = clock_mono_ns();
     for (uint32_t i = 0; i < r->link_high; i++)
@@ -107,9 +69,11 @@ static bool overflows_drain(struct router *r) {
 }
 
 void takeover_begin(struct router *r) {
+    turn_works_on(r, WORK_TAKEOVER);
     complete_commit(r);
     replies_recover(&r->replies, r->commit_no);
     counter_set(r->counters, COUNTER_CONNS, 0);
+    counter_set(r->counters, COUNTER_SUBS, 0);
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];
         if (l->state != LINK_MAPPED && l->state != LINK_REPLAY)
@@ -122,7 +86,7 @@ void takeover_begin(struct router *r) {
         admit_recover(r, l);
         l->state = replays ? LINK_REPLAY : LINK_LIVE;
     }
-    find_poison(r);
+    poison_find(r);
     r->begun = true;
     give_time(r);
     overflows_drain(r);
@@ -143,7 +107,7 @@ static enum step replay_record(struct router *r, struct link *l, const struct re
         l->state = LINK_LIVE;
         return STEP_DONE;
     }
-    if (rec->type == RECORD_BIND && unlikely(replay_is_poison(r, l, rec->conn)))
+    if (rec->type == RECORD_BIND && unlikely(poison_replays(r, l, rec->conn)))
         return admit_poisoned(r, l, rec->conn);
     if (rec->type == RECORD_BIND)
         return admit_bind(r, l, rec, at + parts->payload, true);
@@ -184,7 +148,7 @@ static void replay_read(struct router *r, struct link *l) {
         }
         ring_skip(ring, rec.len);
     }
-    atomic_store_explicit(&r->page->box, 0, memory_order_relaxed);
+    turn_works_on(r, WORK_TAKEOVER);
     if (l->state == LINK_ENDING)
         return;
     if (ring->broken) {
@@ -199,6 +163,7 @@ static void replay_read(struct router *r, struct link *l) {
 
 bool takeover_step(struct router *r) {
     bool all = true;
+    turn_works_on(r, WORK_TAKEOVER);
     r->now = clock_mono_ns();
     r->wall = clock_wall_s();
     if (!r->recovered && !overflows_drain(r))

@@ -11,6 +11,7 @@
  *   egress.c    everything that is written to an edge: ring, overflow, control marks
  *   stall.c     publishers of connections that do not read
  *   accounts.c  accounts, permission sets, and what is over or changed for a user, from the account book alone
+ *   poison.c    the record, or other work, that the router before died of
  *   replay.c    what a new router learns from its edges
  *
  * Nothing here blocks, and nothing on the way of a message allocates.
@@ -21,6 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/check.h"
 #include "base/hash.h"
 #include "base/slab.h"
 #include "ipc/channel.h"
@@ -223,7 +225,8 @@ struct router {
     struct commit_page *page;
     uint64_t commit_no;
     uint32_t epoch;
-    int died_signal;
+    int died_signal;   /* of the router before; 0: it did not die by its own fault */
+    uint64_t died_box; /* what it was working on (shm/commit.h) */
     struct book book;
     bool recovered; /* what the router before had written has reached the rings: edges may replay */
     bool running; /* the takeover has ended: records are taken */
@@ -334,6 +337,10 @@ void admit_kick(struct router *r, struct link *l, uint32_t number, enum record_k
 /* A BIND that killed a router: the connection is there, and ended. */
 enum step admit_poisoned(struct router *r, struct link *l, uint32_t number);
 void admit_close(struct router *r, struct link *l, uint32_t number, struct conn *c);
+/* A record of it killed a router: as admit_close, or as admit_kick, but nothing that it has is touched before the turn of this
+ * record has been committed. */
+void admit_close_poisoned(struct router *r, struct link *l, uint32_t number, struct conn *c);
+void admit_kick_poisoned(struct router *r, struct link *l, uint32_t number);
 bool admit_remove_step(struct router *r); /* goes on with removals; true if it did something */
 void admit_expire(struct router *r);
 void admit_recover(struct router *r, struct link *l); /* what was closed in a turn that was not committed is open again */
@@ -400,7 +407,23 @@ void record_deny(struct router *r, struct link *l, uint32_t conn, enum record_de
 void record_deny_removed(struct router *r, struct link *l, const struct sub *s, struct view subject, struct view queue);
 #define REMOVED_BYTES(subject_len, queue_len) ring_round(record_len(0, 1, (subject_len), (queue_len), 0))
 
+/* ---- poison.c ---- */
+/* From here on the commit page is this router's, and the box tells of it; what the one before died of is remembered. */
+void poison_open(struct router *r, struct commit_page *page);
+/* Once the links are open: finds the record that the router before died of, or says what else it was doing. */
+void poison_find(struct router *r);
+/* Instead of handling that record: it is counted, and its edge gets what it is owed. */
+enum step poison_skip(struct router *r, struct link *l, const struct record *rec, const struct record_parts *parts,
+                      const uint8_t *at);
+/* A router has died of the replay of that connection within the last minute. */
+bool poison_replays(const struct router *r, const struct link *l, uint32_t conn);
+
 /* ---- turn.c ---- */
+/* The box from here on: no record, but that work. */
+static inline void turn_works_on(struct router *r, enum commit_work work) {
+    if (likely(r->page != NULL)) /* a spare has none */
+        atomic_store_explicit(&r->page->box, work, memory_order_relaxed);
+}
 bool turn_run(struct router *r); /* one turn; false if there was nothing to do */
 void turn_commit(struct router *r);
 bool turn_has_work(struct router *r); /* a look without side effects, for the moment before sleeping */

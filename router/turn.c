@@ -9,43 +9,6 @@
 #include "router/cost.h"
 #include "router/router.h"
 
-static void poison_note(struct router *r, const struct link *l, uint32_t conn) {
-    struct commit_page *p = r->page;
-    bool again = false;
-    for (uint32_t i = 0; i < POISON_KEPT; i++) {
-        const struct commit_poison *old = &p->poison[i];
-        again |= old->incarnation == l->incarnation && old->link == l->number && old->conn == conn &&
-                 old->wall_s + 60 >= r->wall;
-    }
-    atomic_fetch_add_explicit(&p->lost_count, 1, memory_order_relaxed);
-    p->poison[p->poison_count++ % POISON_KEPT] = (struct commit_poison){r->wall, l->incarnation, l->number, conn};
-    counter_add(r->counters, COUNTER_POISONED, 1);
-    log_error("link %u connection %u: the router before died of a record of it; the record is skipped%s", l->number, conn,
-              again ? " and the connection ended, because it is the second within a minute" : "");
-    if (again)
-        admit_kick(r, &r->link[l->number], conn, RECORD_KICK_POISON);
-}
-
-/* What the edge is owed for a record that is skipped. */
-static enum step poison_skip(struct router *r, struct link *l, const struct record *rec, const uint8_t *at) {
-    struct record_sub fixed;
-    switch (rec->type) {
-    case RECORD_BIND:
-        return admit_poisoned(r, l, rec->conn);
-    case RECORD_SUB:
-        memcpy(&fixed, at + RECORD_HEADER, sizeof fixed);
-        if (!link_conn(l, rec->conn) || link_slot(l, fixed.slot) != 0)
-            return STEP_BAD;
-        if (egress_has_room(r, l, SMALL, true))
-            egress_small(r, l, RECORD_SLOT_FREE, rec->conn, fixed.slot);
-        else
-            admit_kick(r, l, rec->conn, RECORD_KICK_POISON); /* CONN_FREE will free the slot */
-        return STEP_DONE;
-    default:
-        return STEP_DONE;
-    }
-}
-
 /* Fetches what the next records will look up. Hints only: nothing that lies there is believed, nor kept. */
 static void look_ahead(const struct router *r, struct link *l) {
     const uint8_t *at = ring_tail(&l->ingress);
@@ -82,8 +45,7 @@ static enum step take_one(struct router *r, struct link *l, uint64_t *units) {
     bool poison = pos == l->poison_pos;
     if (unlikely(poison)) {
         l->poison_pos = UINT64_MAX;
-        poison_note(r, l, rec.conn);
-        step = poison_skip(r, l, &rec, at);
+        step = poison_skip(r, l, &rec, &parts, at);
     } else {
         step = record_handle(r, l, &rec, &parts, at);
     }
@@ -153,12 +115,16 @@ bool turn_run(struct router *r) {
         if (likely(l->state == LINK_LIVE))
             worked |= take_some(r, l);
     }
+    turn_works_on(r, WORK_REMOVAL);
     if (++r->turn_first >= r->link_high)
         r->turn_first = 0;
     if (unlikely(r->closing_count != 0 || (r->wary & WARY_DEAD)))
         worked |= admit_remove_step(r);
-    if (unlikely(r->recheck_count != 0))
+    if (unlikely(r->recheck_count != 0)) {
+        turn_works_on(r, WORK_RECHECK);
         worked |= rights_recheck_step(r);
+    }
+    turn_works_on(r, WORK_EGRESS);
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];
         if (l->state != LINK_LIVE)
@@ -172,6 +138,7 @@ bool turn_run(struct router *r) {
     }
     if (worked)
         turn_commit(r);
+    turn_works_on(r, WORK_NONE);
     return worked;
 }
 
@@ -200,7 +167,7 @@ static bool link_works(const struct link *l) {
 
 void turn_commit(struct router *r) {
     struct commit_page *p = r->page;
-    atomic_store_explicit(&p->box, 0, memory_order_relaxed);
+    turn_works_on(r, WORK_COMMIT);
     uint64_t no = r->commit_no + 1;
     struct commit_turn *turn = &p->turn[no & 1];
     for (uint32_t i = 0; i < r->link_high; i++)

@@ -12,8 +12,8 @@
  * was not committed was never visible to anybody. Two turn areas alternate, so that a half-written one is never the last
  * committed one.
  *
- * box says which record is being worked on, so that a record that kills routers can be found: link and ring
- * position, or link and connection of a replayed record; 0 between records.
+ * box says what is being worked on, so that a record that kills routers can be found: a record (its link and ring position),
+ * a replayed record (its link and connection), or other work, for which no record is to blame (enum commit_work).
  */
 #ifndef SHM_COMMIT_H
 #define SHM_COMMIT_H
@@ -78,6 +78,18 @@ static inline uint64_t commit_box(uint32_t link, uint64_t pos) {
 static inline uint64_t commit_box_replay(uint32_t link, uint32_t conn) {
     return commit_box(link, conn) | BOX_REPLAY;
 }
+
+/* What the box holds while no record is being handled. */
+enum commit_work {
+    WORK_NONE = 0, /* between two pieces of work */
+    WORK_CONTROL,  /* a message of the supervisor or of authd */
+    WORK_TAKEOVER, /* what the router before left, before the first replayed record */
+    WORK_REMOVAL,  /* subscriptions of connections and links that have ended */
+    WORK_RECHECK,  /* subscriptions under changed permissions */
+    WORK_EGRESS,   /* overflows, marks, the pace of edges */
+    WORK_COMMIT,
+    WORK_END
+};
 
 /* The soft state of one connection number: the highest generation that was closed, and in which turn (its low bits): an
  * entry of a turn that was not committed counts as one generation less. */

@@ -136,7 +136,8 @@ void routers_on_exit(struct supervisor *s, struct child *c, bool fault, int sign
     if (c->number == s->router) {
         s->router = 0;
         s->router_state = ROUTER_NONE;
-        bool outside = signal_number == SIGKILL || signal_number == SIGTERM;
+        /* A router that the supervisor itself has killed, because it hangs, died of what it was working on. */
+        bool outside = (signal_number == SIGKILL || signal_number == SIGTERM) && !c->blamed;
         s->died_signal = outside ? 0 : signal_number;
         s->router_died_ms = s->now_ms;
         edges_router_died(s);

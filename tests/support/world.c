@@ -172,7 +172,7 @@ static struct router *router_make(struct world *w) {
     check(memfd_map(&replies, w->replies_fd, sizeof(struct replies_table), 1) == ERR_OK);
     replies_open(&r->replies, replies, &r->key);
     check(book_open(&r->book, w->book_fd, false) == ERR_OK);
-    r->page = page;
+    poison_open(r, page);
     r->counters = counters;
     r->epoch = w->epoch;
     r->died_signal = w->died_signal;

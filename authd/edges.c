@@ -103,11 +103,17 @@ static void count_refused(struct authd *a) {
         counter_add(a->counters, COUNTER_LOGINS_REFUSED, 1);
 }
 
-/* The nonce is taken first: after a death between the two it is not good a second time. The credentials of who would be
- * let in by a table that is no more are gone here: the edge has them still and asks again. */
+/* A good verdict of a table that is no more. The credentials are gone here: the edge has them still and asks again, and what
+ * the verdict has waited counts for that. */
+static enum err send_outdated(struct authd *a, const struct answer *answer) {
+    penalties_serve(&a->penalties, answer->link, answer->source);
+    return send_refusal(a, answer, BULKHEAD__REFUSAL_REASON__REFUSAL_STALE, "The configuration has changed");
+}
+
+/* The nonce is taken first: after a death between the two it is not good a second time. */
 static enum err send_answer(struct authd *a, const struct answer *answer) {
     if (answer->user && answer->table != a->table)
-        return send_refusal(a, answer, BULKHEAD__REFUSAL_REASON__REFUSAL_STALE, "The configuration has changed");
+        return send_outdated(a, answer);
     bool taken = answer->has_nonce &&
                  nonces_take(&a->identity.ledger, answer->link, answer->nonce_ms, answer->nonce, sizeof answer->nonce);
     if (!answer->user)

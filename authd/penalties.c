@@ -65,7 +65,7 @@ void penalties_count(struct penalties *p, uint32_t link, struct source_address s
     }
     if (!e->failures || now_ms - e->first_ms > PENALTIES_WINDOW_MS) {
         e->first_ms = now_ms;
-        e->failures = 0;
+        e->failures = e->served = 0;
     }
     e->failures++;
     e->last_ms = now_ms;
@@ -73,10 +73,14 @@ void penalties_count(struct penalties *p, uint32_t link, struct source_address s
 
 uint32_t penalties_delay(struct penalties *p, const struct user_penalties *rules, uint32_t link,
                          struct source_address source, uint64_t now_ms, bool good) {
-    const struct penalty *e = find(p, link, source);
+    struct penalty *e = find(p, link, source);
     if (!rules->after || !rules->step_ms || !e || e->failures < rules->after ||
         now_ms - e->first_ms > PENALTIES_WINDOW_MS)
         return 0;
+    if (good && e->served) {
+        e->served--;
+        return 0;
+    }
     if (e->held >= PENALTIES_HELD_MAX)
         return good ? rules->max_ms : 0;
     uint64_t delay = (uint64_t)rules->step_ms * (e->failures - rules->after + 1);
@@ -93,4 +97,10 @@ void penalties_release(struct penalties *p, uint32_t link, struct source_address
     struct penalty *e = find(p, link, source);
     if (e && e->held)
         e->held--;
+}
+
+void penalties_serve(struct penalties *p, uint32_t link, struct source_address source) {
+    struct penalty *e = find(p, link, source);
+    if (e)
+        e->served++;
 }

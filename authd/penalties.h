@@ -4,6 +4,7 @@
  * another's. From the configured number within a minute on, each further verdict for that source is held back, longer
  * with each failure up to a limit, good verdicts too: how long an answer takes says nothing about it. Of one source
  * only so many bad verdicts are held back at a time; further ones are said at once, while a good one waits the longest
+ * time. A good verdict that has waited and must be asked for once more, because the configuration has changed, waits no second
  * time. The table is bounded: of the link that has most of it, the source that failed longest ago is forgotten.
  * Connections that are established never wait.
  */
@@ -21,6 +22,7 @@ struct penalty {
     uint32_t link;
     uint64_t first_ms, last_ms; /* of the failures that count; 0: a free place */
     uint32_t failures, held;
+    uint32_t served; /* good verdicts that have waited already and come again */
     uint32_t next; /* in its bucket, number + 1 */
 };
 
@@ -44,5 +46,8 @@ void penalties_count(struct penalties *p, uint32_t link, struct source_address s
 /* A bad verdict begins to wait; it has been said or dropped. */
 void penalties_hold(struct penalties *p, uint32_t link, struct source_address source);
 void penalties_release(struct penalties *p, uint32_t link, struct source_address source);
+
+/* A good verdict has waited its time and is void: the next good one for that source does not wait. */
+void penalties_serve(struct penalties *p, uint32_t link, struct source_address source);
 
 #endif

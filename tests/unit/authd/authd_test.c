@@ -315,8 +315,13 @@ START_TEST(test_held_over_reload) {
     r = wait_reply(e, good);
     ck_assert(!r->bound && r->reason == BULKHEAD__REFUSAL_REASON__REFUSAL_STALE);
     ck_assert_int_eq(wait_reply(e, bad)->reason, BULKHEAD__REFUSAL_REASON__REFUSAL_AUTHORIZATION);
+    uint64_t asked_ms = clock_mono_ms(); /* what was waited counts: not a second time */
     r = log_in(e, "a", "p");
     ck_assert(r->bound && r->binding.account != before.account && r->binding.principal != before.principal);
+    ck_assert_uint_lt(clock_mono_ms() - asked_ms, 700);
+    asked_ms = clock_mono_ms();
+    ck_assert(log_in(e, "a", "p")->bound);
+    ck_assert_uint_ge(clock_mono_ms() - asked_ms, 700);
 }
 END_TEST
 

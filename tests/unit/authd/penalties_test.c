@@ -62,6 +62,24 @@ START_TEST(test_held) {
 }
 END_TEST
 
+/* Who has waited for an answer that became void does not wait again: so many good ones, no bad one, and that source alone. */
+START_TEST(test_served) {
+    penalties_serve(&penalties, 1, source(1)); /* a source that never failed has nothing to wait for */
+    for (int i = 0; i < 3; i++)
+        penalties_count(&penalties, 1, source(1), 1000);
+    penalties_serve(&penalties, 1, source(1));
+    penalties_serve(&penalties, 1, source(1));
+    ck_assert_uint_eq(delay(1, 1000), 100);
+    for (int i = 0; i < 2; i++)
+        ck_assert_uint_eq(penalties_delay(&penalties, &rules, 1, source(1), 1000, true), 0);
+    ck_assert_uint_eq(penalties_delay(&penalties, &rules, 1, source(1), 1000, true), 100);
+    penalties_serve(&penalties, 1, source(1));
+    for (int i = 0; i < 3; i++)
+        penalties_count(&penalties, 1, source(1), 1001 + PENALTIES_WINDOW_MS);
+    ck_assert_uint_eq(penalties_delay(&penalties, &rules, 1, source(1), 1001 + PENALTIES_WINDOW_MS, true), 100);
+}
+END_TEST
+
 /* Many sources push out the one that failed longest ago, and that one alone. */
 START_TEST(test_bounded) {
     for (uint32_t i = 0; i < PENALTIES_SOURCES; i++) {
@@ -156,6 +174,7 @@ int main(void) {
     tcase_add_test(tcase, test_growth);
     tcase_add_test(tcase, test_off);
     tcase_add_test(tcase, test_held);
+    tcase_add_test(tcase, test_served);
     tcase_add_test(tcase, test_bounded);
     tcase_add_test(tcase, test_links);
     tcase_add_test(tcase, test_order_of_held);

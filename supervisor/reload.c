@@ -1,15 +1,20 @@
-/* Reload: the file is read anew and compared; then everybody gets the new parts (parts.c) and is asked whether he can
- * take the new settings; then all take them.
+/* Reload: the file is read anew and compared; then routers, authd and the signer get the new parts (parts.c) and are asked
+ * whether they can take the new settings; then all take them.
  *
  *   IDLE --HUP--> WAITING --authd and signer run--> READING --every change may be made--> PREPARING
- *   PREPARING --everybody says yes--> ROUTERS --> AUTH --> EDGES --> IDLE
- *   WAITING, READING, PREPARING --a fault, somebody says no, or nothing, or dies--> IDLE, as it was
+ *   PREPARING --all say yes--> ROUTERS --> AUTH --> EDGES --> IDLE
+ *   WAITING, READING, PREPARING --a fault; a no; authd or the signer silent or dead--> IDLE, as it was
+ *
+ * An edge has no veto: it is exposed to the network, and one that is lost could keep stolen credentials good for ever. What
+ * it could refuse the reader and the router refuse before it; a revocation holds when the stage AUTH is over. An edge that
+ * says no all the same, or nothing, is killed, and its successor starts with the new settings. Nobody else is waited for
+ * longer than ANSWER_MS either: a silent process is killed, in whatever stage.
  *
  * While the file is read the family goes on: the supervisor's loop turns inside that wait, so that a death meanwhile
  * costs no more than any other. A second HUP then waits for its turn, as it does in every other stage.
  *
  * From ROUTERS on the new settings are the server's: who starts then starts with them. Who gets more goes before who
- * gives more: routers, then authd and the signer, then the edges. Who does not apply what it said yes to is restarted.
+ * gives more: routers, then authd and the signer, then the edges.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -66,6 +71,10 @@ static enum reload_stage stage_of(const struct family_role *role) {
     }
 }
 
+static bool is_edge(const struct child *c) {
+    return stage_of(c->role) == RELOAD_EDGES;
+}
+
 static bool takes_settings(const struct child *c) {
     return c->pid && !c->blamed && !c->dismissed && stage_of(c->role) != RELOAD_IDLE;
 }
@@ -113,7 +122,7 @@ static void send_commits(struct supervisor *s) {
         struct child *c = &s->child[i];
         if (!takes_settings(c) || c->generation == s->settings.generation || stage_of(c->role) != s->reload.stage)
             continue;
-        if (c->prepared != s->settings.generation) /* it was started after everybody was asked */
+        if (c->prepared != s->settings.generation) /* an edge, or it was started after the others were asked */
             send_prepare(s, c, &s->settings, &s->parts);
         child_send(s, c, MESSAGE_COMMIT, &commit.base, NULL, 0);
         c->awaited = true;
@@ -195,7 +204,7 @@ static bool sink_changes(const struct options *a, const struct options *b) {
            a->syslog != b->syslog;
 }
 
-static void ask_everybody(struct supervisor *s) {
+static void ask(struct supervisor *s) {
     struct reloading *r = &s->reload;
     r->stage = RELOAD_PREPARING;
     r->until_ms = s->now_ms + ANSWER_MS;
@@ -206,7 +215,7 @@ static void ask_everybody(struct supervisor *s) {
     }
     for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
         struct child *c = &s->child[i];
-        c->awaited = takes_settings(c);
+        c->awaited = takes_settings(c) && !is_edge(c);
         if (c->awaited)
             send_prepare(s, c, &r->settings, &r->parts);
     }
@@ -262,7 +271,7 @@ static void read_anew(struct supervisor *s) {
     r->settings = s->settings;
     settings_fill_from(&r->settings, &r->next.options);
     r->settings.generation = ++s->generation_count;
-    ask_everybody(s);
+    ask(s);
 }
 
 void reload_begin(struct supervisor *s) {
@@ -330,11 +339,51 @@ bool reload_on_note(struct supervisor *s, struct child *c, const struct note *no
             child_blame(c, "cannot take the settings that hold now");
     } else if (applied == (r->stage != RELOAD_PREPARING)) {
         c->awaited = false;
-        if (applied)
+        if (applied) {
             c->generation = note->number;
+            log_debug("%s %u (pid %d) has the new settings", c->role->name, child_link(c), (int)c->pid);
+        }
     }
     reload_go_on(s);
     return true;
+}
+
+/* Returns who has to decide about identity and said nothing, or NULL. */
+static const char *kill_silent(struct supervisor *s) {
+    const char *decisive = NULL;
+    bool asked = s->reload.stage == RELOAD_PREPARING;
+    for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
+        struct child *c = &s->child[i];
+        if (c->awaited && c->pid) {
+            child_blame(c, asked ? "does not say whether it can take new settings" : "does not apply its new settings");
+            if (stage_of(c->role) == RELOAD_AUTH)
+                decisive = c->role->name;
+        }
+        c->awaited = false;
+    }
+    return decisive;
+}
+
+/* A router that says nothing decides nothing, as long as another one has said yes. */
+static bool router_agrees(struct supervisor *s) {
+    for (uint32_t i = 0; i < family_role(BULKHEAD__ROLE__ROLE_ROUTER)->most; i++) {
+        const struct child *c = child_of(s, BULKHEAD__ROLE__ROLE_ROUTER, i);
+        if (takes_settings(c) && c->prepared == s->reload.settings.generation)
+            return true;
+    }
+    return false;
+}
+
+static void time_is_over(struct supervisor *s) {
+    char text[64];
+    const char *silent = kill_silent(s);
+    if (s->reload.stage != RELOAD_PREPARING)
+        return;
+    if (!silent && !router_agrees(s))
+        silent = "the router";
+    snprintf(text, sizeof text, "%s does not answer", silent ? silent : "");
+    if (silent)
+        refuse(s, text);
 }
 
 uint64_t reload_tick(struct supervisor *s) {
@@ -351,15 +400,7 @@ uint64_t reload_tick(struct supervisor *s) {
     }
     if (r->stage == RELOAD_IDLE || s->now_ms < r->until_ms)
         return r->stage == RELOAD_IDLE ? 0 : r->until_ms;
-    bool asked = r->stage == RELOAD_PREPARING;
-    for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
-        struct child *c = &s->child[i];
-        if (c->awaited && c->pid && !asked)
-            child_blame(c, "does not apply its new settings");
-        c->awaited = false;
-    }
-    if (asked)
-        refuse(s, "not every process answers");
+    time_is_over(s);
     reload_go_on(s);
     return r->stage == RELOAD_IDLE ? 0 : r->until_ms;
 }

@@ -21,7 +21,7 @@ static const struct {
 } groups[] = {{"Server Options", {SECTION_TOP}},
               {"Authorization Options", {SECTION_AUTHORIZATION}},
               {"Cluster Options", {SECTION_CLUSTER}},
-              {"Options inside", {SECTION_RINGS, SECTION_PATIENCE}},
+              {"Options inside", {SECTION_RINGS, SECTION_PATIENCE, SECTION_MEMORY}},
               {"Common Options", {SECTION_FLAGS}}};
 
 static void print_flag(const struct option *o) {

@@ -66,6 +66,7 @@ struct options {
     bool sandbox_off, seccomp_off, landlock_off, namespaces_off, user_ids_off;
     int64_t ring_bytes, spill_bytes; /* ring 0: by max_payload */
     int64_t source_wait_ns, source_share_ns, edge_dead_ns, replay_ns;
+    int64_t conn_memory, account_memory, router_memory, frontend_memory; /* bytes; all but the first 0: by the machine's */
 };
 
 enum section {
@@ -103,6 +104,7 @@ enum section {
     SECTION_SANDBOX,
     SECTION_RINGS,
     SECTION_PATIENCE,
+    SECTION_MEMORY,
     SECTION_LOGINS,
     SECTION_AUTH_HOST,
     SECTION_FLAGS, /* what only the command line has */

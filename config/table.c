@@ -43,6 +43,7 @@ const struct section_info sections[SECTION_COUNT] = {
     [SECTION_SANDBOX]              = {"sandbox", "sandbox", "unknown field %q"},
     [SECTION_RINGS]                = {"rings", "rings", "unknown field %q"},
     [SECTION_PATIENCE]             = {"patience", "patience", "unknown field %q"},
+    [SECTION_MEMORY]               = {"memory", "memory", "unknown field %q"},
     [SECTION_LOGINS]               = {"logins", "logins", "unknown field %q"},
     [SECTION_AUTH_HOST]            = {"auth_host", "auth_host", "unknown field %q"},
     [SECTION_FLAGS]                = {"command line", NULL, NULL},
@@ -228,6 +229,7 @@ const struct option option_table[] = {
      DOC("The walls around each process: true, or a block that names what to do without.")},
     {"rings", IN(TOP), BLOCK(RINGS), GO("Rings"), DOC("Sizes of the rings between processes.")},
     {"patience", IN(TOP), BLOCK(PATIENCE), GO("Patience"), DOC("How long processes wait for one another.")},
+    {"memory", IN(TOP), BLOCK(MEMORY), LIVE, DOC("What connections, accounts and processes may hold.")},
     {"logins", IN(TOP), BLOCK(LOGINS), LIVE, DOC("What failed logins cost their source.")},
     {"auth_host", IN(TOP), BLOCK(AUTH_HOST), NOT_YET, GO("AuthHost"), DOC("Another host that decides about logins.")},
 
@@ -271,6 +273,22 @@ const struct option option_table[] = {
     {"replay", IN(PATIENCE), IS(PERIOD), AT(replay_ns), FLAG("replay_ms", "MS"), .flag_unit = 1000000,
      DEFAULT("500ms"), BOUNDS(1000000, INT64_C(600000000000)), UNIT("duration"),
      DOC("How long the replay to a new router may take.")},
+
+    {"connection", IN(MEMORY), IS(INT), AT(conn_memory), LIVE, FLAG("memory_connection", "BYTES"), DEFAULT("536870912"),
+     BOUNDS(4096, INT64_C(1) << 50), UNIT("bytes"), SAID("memory connection"),
+     DOC("What the subscriptions of one connection may take: more are refused. The price of each is a formula of its "
+         "subject's length and tokens and of its queue's name.")},
+    {"account", IN(MEMORY), IS(INT), AT(account_memory), LIVE, FLAG("memory_account", "BYTES"), DEFAULT("0"),
+     BOUNDS(0, INT64_C(1) << 50), UNIT("bytes"), SAID("memory account"),
+     DOC("What those of one account may take in the router; 0: three quarters of `router`.")},
+    {"router", IN(MEMORY), IS(INT), AT(router_memory), LIVE, FLAG("memory_router", "BYTES"), DEFAULT("0"),
+     BOUNDS(0, INT64_C(1) << 50), UNIT("bytes"), SAID("memory router"),
+     DOC("What subscriptions may take in the router; beyond that the connection with most of them is closed. 0: 40 % of "
+         "the memory of the machine or of the server's control group.")},
+    {"frontend", IN(MEMORY), IS(INT), AT(frontend_memory), LIVE, FLAG("memory_frontend", "BYTES"), DEFAULT("0"),
+     BOUNDS(0, INT64_C(1) << 50), UNIT("bytes"), SAID("memory frontend"),
+     DOC("What the clients of one frontend may take in it, with what waits to be written to them; beyond that the client "
+         "with most of it is closed. 0: 40 % of the same, shared by all frontends.")},
 
     {"penalty_after", IN(LOGINS), IS(INT), DEFAULT("5"), UNIT("failures"),
      DOC("So many failed logins from one address (of IPv6: from one network of 64 bits) within a minute, and every further "

@@ -192,6 +192,8 @@ static const char *deny_format(uint32_t why, bool queue) {
         return NATS_ERR_DENY_SUB_TOKENS;
     case RECORD_DENY_MAX_SUBS:
         return NATS_ERR_MAX_SUBSCRIPTIONS;
+    case RECORD_DENY_MEMORY: /* the same words, because clients know what they mean */
+        return NATS_ERR_MAX_SUBSCRIPTIONS;
     case RECORD_DENY_SUBJECT:
         return NATS_ERR_SUBJECT;
     case RECORD_DENY_REMOVED:
@@ -230,6 +232,9 @@ static void log_denied(const struct client *c, enum record_deny why, const char 
         break;
     case RECORD_DENY_REMOVED:
         client_log(c, LOG_INFO, "Removed sub \"%.500s\" (sid \"%.200s\") for %s - not authorized", subject, second, user);
+        break;
+    case RECORD_DENY_MEMORY:
+        client_log(c, LOG_ERROR, NATS_ERR_MAX_SUBSCRIPTIONS ": no memory left for \"%.500s\" - %s", subject, user);
         break;
     default:
         client_log(c, LOG_ERROR, "%.1000s", text);

@@ -45,6 +45,10 @@ enum err settings_take(struct settings *s, const struct Bulkhead__Settings *m) {
         .edge_dead_ms = m->edge_dead_ms,
         .replay_ms = m->replay_ms,
         .spill_bytes = m->spill_bytes,
+        .conn_bytes = m->conn_bytes,
+        .account_bytes = m->account_bytes,
+        .router_bytes = m->router_bytes,
+        .frontend_bytes = m->frontend_bytes,
         .generation = m->generation,
     };
     bool fits = take_text(s->server_id, sizeof s->server_id, &m->server_id) &&
@@ -98,6 +102,10 @@ void settings_fill(struct Bulkhead__Settings *m, const struct settings *s) {
     m->edge_dead_ms = s->edge_dead_ms;
     m->replay_ms = s->replay_ms;
     m->spill_bytes = s->spill_bytes;
+    m->conn_bytes = s->conn_bytes;
+    m->account_bytes = s->account_bytes;
+    m->router_bytes = s->router_bytes;
+    m->frontend_bytes = s->frontend_bytes;
     m->generation = s->generation;
 #undef TEXT
 }

@@ -24,6 +24,7 @@ struct settings {
     uint32_t ping_interval_ms, ping_max, write_deadline_ms, auth_timeout_ms;
     uint32_t source_wait_ms, source_share_ms, edge_dead_ms, replay_ms;
     uint64_t spill_bytes;
+    uint64_t conn_bytes, account_bytes, router_bytes, frontend_bytes; /* 0: no limit */
     uint32_t generation; /* counts the reloads */
 };
 

@@ -112,6 +112,7 @@ enum step admit_bind(struct router *r, struct link *l, const struct record *rec,
     r->expiring |= b.expires_s != 0;
     c->first_sub = 0;
     c->sub_count = 0;
+    c->sub_bytes = c->sub_bytes_most = 0;
     c->stalled_until = 0;
     c->drained_at = 0;
     check(rights_give(r, l, rec->conn, c, b.permissions, b.payload_max));
@@ -144,6 +145,7 @@ static void retire(struct router *r, struct link *l, uint32_t number, struct con
     if (a && c->state == CONN_BOUND)
         a->conn_count--;
     rights_end(r, c);
+    memory_leaves(r, c);
     if (c->gated)
         stall_gate(r, l, c, number, false);
     stall_forget(r, l->number, number);

@@ -5,6 +5,7 @@
  * connection).
  */
 #include "base/check.h"
+#include "base/log.h"
 #include "nats/proto.h"
 #include "nats/subject.h"
 #include "router/router.h"
@@ -37,11 +38,13 @@ void interest_drop(struct router *r, struct link *l, struct conn *c, uint32_t in
     struct account *a = account_find(r, c->account);
     check(a != NULL);
     rights_sub_flags(r, s, 0);
+    uint64_t price = sublist_price_of(a->sublist, s);
     sublist_remove(a->sublist, s);
     a->sub_count--;
     conn_list_remove(r, c, index);
     link_slot_set(l, s->slot, 0);
     router_sub_give(r, index);
+    memory_refund(r, c, a, price);
     counter_set(r->counters, COUNTER_SUBS, r->sub_count);
 }
 
@@ -55,6 +58,8 @@ static enum record_deny refusal(const struct router *r, const struct conn *c, co
         return RECORD_DENY_TOKENS;
     if ((c->subs_max != 0 && c->sub_count >= c->subs_max) || (a->subs_max != 0 && c->sub_count >= a->subs_max))
         return RECORD_DENY_MAX_SUBS;
+    if (memory_refuses(r, c, a, sublist_price(subject, queue)))
+        return RECORD_DENY_MEMORY;
     return 0;
 }
 
@@ -85,8 +90,15 @@ static uint32_t make(struct router *r, struct link *l, struct conn *c, uint32_t 
     if (unlikely(++a->sub_count == SPREAD_SUBS))
         r->spread = true;
     link_slot_set(l, fixed->slot, index);
+    memory_charge(r, c, a, sublist_price(subject, queue));
     counter_set(r->counters, COUNTER_SUBS, r->sub_count);
     return index;
+}
+
+static void end_for_memory(struct router *r, struct link *l, uint32_t conn) {
+    log_error("link %u connection %u: it is closed, because there is no memory for a subscription of it", l->number, conn);
+    counter_add(r->counters, COUNTER_MEMORY_KICKED, 1);
+    admit_kick(r, l, conn, RECORD_KICK_MEMORY);
 }
 
 enum step interest_sub(struct router *r, struct link *l, struct conn *c, const struct record *rec,
@@ -131,7 +143,7 @@ enum step interest_sub(struct router *r, struct link *l, struct conn *c, const s
             if (e == ERR_OK)
                 index = make(r, l, c, rec->conn, &fixed, subject, queue, flags);
             if (index == 0)
-                admit_kick(r, l, rec->conn, RECORD_KICK_MEMORY);
+                end_for_memory(r, l, rec->conn);
             else if (replay && c->rechecking)
                 c->recheck_at = c->first_sub;
         }

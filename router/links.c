@@ -202,6 +202,7 @@ static void leave_accounts(struct router *r, struct link *l) {
         if (a)
             a->conn_count--;
         rights_end(r, c);
+        memory_leaves(r, c);
         c->state = CONN_KICKED;
     }
 }

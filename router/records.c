@@ -28,6 +28,8 @@ static void put_deny(struct router *r, struct link *l, uint32_t conn, enum recor
     if (queue.len != 0)
         memcpy(at + subject.len, queue.at, queue.len);
     egress_advance(r, l, rec.len);
+    if (why == RECORD_DENY_MEMORY)
+        counter_add(r->counters, COUNTER_MEMORY_REFUSED, 1);
     if (why == RECORD_DENY_PUBLISH || why == RECORD_DENY_REPLY || why == RECORD_DENY_SUB || why == RECORD_DENY_REMOVED)
         counter_add(r->counters, COUNTER_DENIED, 1);
 }

@@ -173,6 +173,7 @@ bool takeover_step(struct router *r) {
         if (l->state != LINK_REPLAY)
             continue;
         replay_read(r, l);
+        memory_watch(r);
         if (l->state == LINK_REPLAY && r->now > l->replay_until)
             link_end(r, l, "it has not replayed its state in time");
         all &= l->state != LINK_REPLAY;

@@ -9,6 +9,7 @@
  *   rights.c    what a connection may do: its permission set (permissions.c) and its open replies (shm/replies.h)
  *   publish.c   PUB: plan, then commit; the fan-out cursor
  *   egress.c    everything that is written to an edge: ring, overflow, control marks
+ *   memory.c    what subscriptions take: its bounds, and who is closed when there is too much
  *   stall.c     publishers of connections that do not read
  *   accounts.c  accounts, permission sets, and what is over or changed for a user, from the account book alone
  *   poison.c    the record, or other work, that the router before died of
@@ -85,6 +86,7 @@ struct conn {
     uint64_t expires_s;    /* 0: never */
     uint64_t drained_at;    /* ns: when its gate last opened; 0: never */
     uint64_t stalled_until; /* ns */
+    uint64_t sub_bytes, sub_bytes_most; /* price of its subscriptions now, and the most that it was since BIND */
     uint64_t stall_window;  /* ns: start of the second in which stall_used counts */
     uint32_t stall_used;    /* ms */
 };
@@ -184,6 +186,8 @@ struct account {
     uint32_t number;
     uint32_t conns_max, subs_max;
     uint32_t conn_count, sub_count;
+    uint64_t sublist_bytes; /* of its sublist, when last looked at */
+    uint64_t leaving_bytes; /* price of subscriptions whose connections have been ended: they are being removed */
     uint64_t floor;       /* lowest valid serial of any principal */
     uint32_t floor_kick;  /* enum record_kick */
     bool changed;         /* floors and permits are not yet applied to its connections */
@@ -251,6 +255,8 @@ struct router {
     uint32_t sub_high, sub_free; /* free list over conn_next */
     uint32_t stamp;
     uint64_t sub_count;
+    uint64_t sublist_bytes, leaving_bytes; /* sums over the accounts */
+    uint64_t memory_told;                  /* ns: when the log last said that nobody can be closed */
 
     struct closing *closing;
     uint32_t closing_count, closing_cap;
@@ -382,6 +388,14 @@ void rights_sub_flags(struct router *r, struct sub *s, uint16_t flags);
 bool rights_recheck_step(struct router *r); /* goes on with rechecks; true if it did something */
 bool rights_recheck_waits(struct router *r); /* there is none, or those that are left have no room */
 void router_wary(struct router *r, enum wary why, bool on);
+
+/* ---- memory.c ---- */
+/* Would a subscription of that price be too much for the connection, its account or this process? */
+bool memory_refuses(const struct router *r, const struct conn *c, const struct account *a, uint64_t price);
+void memory_charge(struct router *r, struct conn *c, struct account *a, uint64_t price);  /* it was inserted */
+void memory_refund(struct router *r, struct conn *c, struct account *a, uint64_t price);  /* it was removed */
+void memory_leaves(struct router *r, struct conn *c); /* the connection is bound no more; what it has will be removed */
+void memory_watch(struct router *r); /* beyond the process's limit: ends connections that have most */
 
 /* ---- publish.c ---- */
 enum step publish(struct router *r, struct link *l, struct conn *c, const struct record *rec,

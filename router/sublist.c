@@ -390,6 +390,45 @@ static void match_clear(struct match *m) {
     m->plain_count = m->plain_total = m->queue_count = 0;
 }
 
+/* --- the price --- */
+
+enum {
+    PRICE_SUB = SUBLIST_SUB_BYTES + 24, /* with its place in an array: half of that is unused, and it has a head */
+    PRICE_NODE = 80,                    /* a node without its text, and up to 32 bytes in a table that is moving */
+    PRICE_GROUP = 160                   /* the same of a group and of its name */
+};
+
+/* Long texts are rounded up, and have a pointer and the C library's own word. */
+static uint64_t text_price(size_t len) {
+    return len + len / 8;
+}
+
+static uint64_t price(struct pattern_size size, size_t queue_len) {
+    uint64_t nodes = size.tokens <= PRICE_TOKENS ? size.tokens : 4u * size.tokens - 3u * PRICE_TOKENS;
+    return PRICE_SUB + PRICE_NODE * nodes + text_price(size.len) +
+           (queue_len > 0 ? PRICE_GROUP + text_price(queue_len) : 0);
+}
+
+uint64_t sublist_price(struct view pattern, struct view queue) {
+    bool literal = !subject_has_wildcard(pattern); /* one node, however many tokens */
+    return price((struct pattern_size){pattern.len, literal ? 1 : subject_token_count(pattern)}, queue.len);
+}
+
+static uint32_t sub_node(const struct sublist *s, const struct sub *sub) {
+    check(sub->node != 0);
+    return sub->queue != 0 ? group_at(s, sub->node)->node : sub->node;
+}
+
+uint64_t sublist_price_of(const struct sublist *s, const struct sub *sub) {
+    uint32_t node = sub_node(s, sub);
+    struct pattern_size size = {.tokens = 1};
+    if (node & NODE_IN_TRIE)
+        size = trie_pattern_size(s, node & ~NODE_IN_TRIE);
+    else
+        size.len = ((const struct literal *)pool_at(&s->pool, node))->len;
+    return price(size, sub->queue != 0 ? name_at(s, sub->queue)->len : 0);
+}
+
 /* --- for callers --- */
 
 struct sublist *sublist_new(const struct hash_key *key, struct slab *slab) {
@@ -522,8 +561,7 @@ void match_free(struct match *m) {
 }
 
 size_t sublist_pattern(const struct sublist *s, const struct sub *sub, char *out, size_t cap) {
-    check(sub->node != 0);
-    uint32_t node = sub->queue != 0 ? group_at(s, sub->node)->node : sub->node;
+    uint32_t node = sub_node(s, sub);
     if (node & NODE_IN_TRIE)
         return trie_pattern(s, node & ~NODE_IN_TRIE, out, cap);
     const struct literal *n = pool_at(&s->pool, node);
@@ -538,12 +576,16 @@ struct view sublist_queue_name(const struct sublist *s, uint32_t queue) {
     return text_view(name->text, name->len);
 }
 
+uint64_t sublist_bytes(const struct sublist *s) {
+    return s->pool.bytes + s->side_bytes + table_bytes(&s->literals) + table_bytes(&s->edges) + table_bytes(&s->groups) +
+           table_bytes(&s->names);
+}
+
 void sublist_stats(const struct sublist *s, struct sublist_stats *out) {
     *out = (struct sublist_stats){
         .sub_count = s->sub_count,
         .literal_count = s->literals.count,
         .trie_count = s->trie_count,
-        .bytes = s->pool.bytes + s->side_bytes + table_bytes(&s->literals) + table_bytes(&s->edges) +
-                 table_bytes(&s->groups) + table_bytes(&s->names),
+        .bytes = sublist_bytes(s),
     };
 }

@@ -72,6 +72,17 @@ enum err sublist_insert(struct sublist *s, struct sub *sub, struct view pattern,
 /* sub must be in this sublist. */
 void sublist_remove(struct sublist *s, struct sub *sub);
 
+/* What a subscription is charged for, in bytes: a formula of its texts alone, so that what is charged at its insertion is
+ * given back at its removal, whatever others share its nodes. It is more than all that the subscription can have added to
+ * the sublist and to the caller's tables (SUBLIST_SUB_BYTES), and at most about twice that where it shares nothing with others
+ * and has no more than PRICE_TOKENS tokens. Each token of a pattern beyond those costs four times as much. */
+enum { SUBLIST_SUB_BYTES = sizeof(struct sub) + sizeof(uint32_t), PRICE_TOKENS = 16 };
+uint64_t sublist_price(struct view pattern, struct view queue);
+/* The price of one that is in this sublist. */
+uint64_t sublist_price_of(const struct sublist *s, const struct sub *sub);
+/* Memory of tables and nodes, without the subs; 0 when nothing is left in it. */
+uint64_t sublist_bytes(const struct sublist *s);
+
 /* All subscriptions for a published subject that has tokens (subject_has_tokens); tokens of '*' and '>' in it are
  * literal text. ERR_NOMEM: *m holds nothing. ERR_RANGE: likewise, more than MATCH_VISIT_MAX trie nodes would have to be
  * visited. *visited (if not null) gets the number of trie nodes visited, 0 in a sublist without patterns. A zeroed
@@ -92,7 +103,7 @@ struct sublist_stats {
     uint64_t sub_count;
     uint32_t literal_count; /* distinct literal subjects */
     uint32_t trie_count;    /* trie nodes, with the root */
-    uint64_t bytes;         /* memory of tables and nodes, without the subs; 0 when nothing is left in it */
+    uint64_t bytes;         /* sublist_bytes */
 };
 void sublist_stats(const struct sublist *s, struct sublist_stats *out);
 

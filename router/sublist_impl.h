@@ -161,6 +161,12 @@ enum err trie_make(struct sublist *s, struct view pattern, uint32_t *ref);
 void trie_prune(struct sublist *s, uint32_t ref);
 /* Adds what matches to g. ERR_NOMEM, ERR_RANGE: as sublist_match. */
 enum err trie_match(struct sublist *s, struct view subject, struct gather *g, uint32_t *visited);
+/* Tokens of the pattern of a node, and its length; nothing is copied. */
+struct pattern_size {
+    size_t len;
+    uint32_t tokens;
+};
+struct pattern_size trie_pattern_size(const struct sublist *s, uint32_t ref);
 size_t trie_pattern(const struct sublist *s, uint32_t ref, char *out, size_t cap);
 /* Calls drop for every trie node, in no order; drop must not touch the trie. */
 void trie_each(struct sublist *s, void (*drop)(struct sublist *s, struct trie_node *n));

@@ -225,10 +225,17 @@ enum err trie_match(struct sublist *s, struct view subject, struct gather *g, ui
     }
 }
 
+struct pattern_size trie_pattern_size(const struct sublist *s, uint32_t ref) {
+    struct pattern_size size = {0, 0};
+    for (const struct trie_node *n = node_at(s, ref); n->parent != 0; n = node_at(s, n->parent)) {
+        size.len += n->len + (size.tokens > 0 ? 1 : 0);
+        size.tokens++;
+    }
+    return size;
+}
+
 size_t trie_pattern(const struct sublist *s, uint32_t ref, char *out, size_t cap) {
-    size_t len = 0;
-    for (const struct trie_node *n = node_at(s, ref); n->parent != 0; n = node_at(s, n->parent))
-        len += n->len + (len > 0 ? 1 : 0);
+    size_t len = trie_pattern_size(s, ref).len;
     size_t end = len;
     for (const struct trie_node *n = node_at(s, ref); n->parent != 0; n = node_at(s, n->parent)) {
         if (end < len && --end < cap)

@@ -118,6 +118,7 @@ bool turn_run(struct router *r) {
     turn_works_on(r, WORK_REMOVAL);
     if (++r->turn_first >= r->link_high)
         r->turn_first = 0;
+    memory_watch(r);
     if (unlikely(r->closing_count != 0 || (r->wary & WARY_DEAD)))
         worked |= admit_remove_step(r);
     if (unlikely(r->recheck_count != 0)) {

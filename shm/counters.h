@@ -39,7 +39,10 @@
     X(HANDSHAKES, "TLS handshakes that came to an end")                                                                \
     X(HANDSHAKES_FAILED, "of them, failed")                                                                            \
     X(SIGNATURES, "handshake signatures made")                                                                         \
-    X(SIGNATURES_REFUSED, "requests for a signature that no honest frontend makes")
+    X(SIGNATURES_REFUSED, "requests for a signature that no honest frontend makes")                                    \
+    X(MEMORY, "bytes that connections and subscriptions take")                                                         \
+    X(MEMORY_REFUSED, "subscriptions refused because of the memory that they take")                                    \
+    X(MEMORY_KICKED, "connections closed because the process had reached its memory limit, or had none")
 
 enum counter {
 #define X(name, text) COUNTER_##name,

@@ -77,6 +77,7 @@ enum record_deny {
     RECORD_DENY_SUBJECT,     /* not a valid subject to subscribe to */
     RECORD_DENY_REMOVED,     /* subject, queue, target: changed permissions do not allow that subscription any more; its
                               * SLOT_FREE follows */
+    RECORD_DENY_MEMORY,      /* the connection, the account or the router has no memory left for it */
     RECORD_DENY_END
 };
 

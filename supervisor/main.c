@@ -192,12 +192,6 @@ static void on_shed(void *owner, uint32_t frontend, uint32_t count) {
     child_send(s, child_of(s, BULKHEAD__ROLE__ROLE_FRONTEND, frontend), MESSAGE_SHED, &shed.base, NULL, 0);
 }
 
-static uint32_t count_frontends(const struct options *o) {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    uint32_t wanted = o->frontends ? (uint32_t)o->frontends : cores < 1 ? 1 : (uint32_t)cores;
-    return wanted < LINKS_MAX ? wanted : LINKS_MAX;
-}
-
 static void lay_out(struct supervisor *s) {
     for (int role = 0; role < FAMILY_ROLE_END; role++) {
         const struct family_role *row = family_role((Bulkhead__Role)role);
@@ -207,7 +201,7 @@ static void lay_out(struct supervisor *s) {
             c->control.fd = -1;
         }
     }
-    s->edge_count = count_frontends(&s->config.options);
+    s->edge_count = settings_frontends(&s->config.options);
     for (uint32_t i = 0; i < LINKS_MAX; i++)
         s->edge[i].counters_fd = s->edge[i].listener = -1;
     s->next_incarnation = clock_wall_ns(); /* never again, also after a restart */

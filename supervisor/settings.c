@@ -3,6 +3,9 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "supervisor/machine.h"
 
 static uint32_t to_ms(int64_t ns) {
     int64_t ms = (ns + 999999) / 1000000;
@@ -33,6 +36,22 @@ static void take_advertise(struct settings *t, const char *text) {
         t->port = (uint16_t)port;
 }
 
+/* The router and the frontends together may take 40 % each; the rest is for rings, overflows and the kernel's buffers. */
+static void fill_memory(struct settings *t, const struct options *o) {
+    uint64_t share = machine_memory() / 5 * 2;
+    uint64_t each = share / settings_frontends(o);
+    t->router_bytes = o->router_memory ? (uint64_t)o->router_memory : share;
+    t->frontend_bytes = o->frontend_memory ? (uint64_t)o->frontend_memory : each;
+    t->conn_bytes = (uint64_t)o->conn_memory;
+    t->account_bytes = o->account_memory ? (uint64_t)o->account_memory : t->router_bytes / 4 * 3;
+}
+
+uint32_t settings_frontends(const struct options *o) {
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    uint32_t wanted = o->frontends ? (uint32_t)o->frontends : cores < 1 ? 1 : (uint32_t)cores;
+    return wanted < LINKS_MAX ? wanted : LINKS_MAX;
+}
+
 void settings_fill_from(struct settings *t, const struct options *o) {
     struct settings own = *t;
     *t = (struct settings){.bound_port = own.bound_port, .port = own.bound_port, .generation = own.generation};
@@ -59,6 +78,7 @@ void settings_fill_from(struct settings *t, const struct options *o) {
     t->edge_dead_ms = to_ms(o->edge_dead_ns);
     t->replay_ms = to_ms(o->replay_ns);
     t->spill_bytes = (uint64_t)o->spill_bytes;
+    fill_memory(t, o);
 }
 
 void settings_hold(struct supervisor *s) {

@@ -165,6 +165,9 @@ struct supervisor {
 
 /* ---- settings.c ---- */
 
+/* How many frontends there are. */
+uint32_t settings_frontends(const struct options *o);
+
 /* The settings that follow from options; id, bound port and generation stay as they are. */
 void settings_fill_from(struct settings *t, const struct options *o);
 

@@ -31,6 +31,10 @@ static const struct settings sample = {
     .edge_dead_ms = 9,
     .replay_ms = 10,
     .spill_bytes = UINT64_C(1) << 34,
+    .conn_bytes = UINT64_C(1) << 35,
+    .account_bytes = UINT64_C(1) << 36,
+    .router_bytes = UINT64_C(1) << 37,
+    .frontend_bytes = UINT64_C(1) << 38,
 };
 
 START_TEST(test_round_trip) {

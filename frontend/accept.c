@@ -99,7 +99,7 @@ static void begin(struct frontend *f, int fd, const struct sockaddr_storage *fro
     if (!c || !next_cid(f, &c->cid)) {
         log_error("No memory or no connection id for a new connection: it is closed");
         if (c)
-            client_close(f, c, "Out Of Memory");
+            client_fail(f, c, "No Connection Id");
         else
             close(fd);
         return;
@@ -112,7 +112,7 @@ static void begin(struct frontend *f, int fd, const struct sockaddr_storage *fro
         c->flags |= CLIENT_PLACE;
     } else {
         c->flags |= CLIENT_WANTS_PLACE;
-        check(vector_add(&f->placeless, c));
+        list_add(&f->placeless, &c->waits);
     }
     if (f->places < PLACES_KEPT / 8)
         want_places(f);
@@ -165,10 +165,10 @@ void accept_some(struct frontend *f) {
 
 /* Gives the places in hand to connections that wait for one. */
 static void serve_placeless(struct frontend *f) {
-    while (f->placeless.count > 0 && f->places > 0) {
-        struct client *c = f->placeless.at[--f->placeless.count];
+    while (f->places > 0 && !list_is_empty(&f->placeless)) {
+        struct client *c = list_entry(list_pop(&f->placeless), struct client, waits);
         c->flags &= ~(uint32_t)CLIENT_WANTS_PLACE;
-        if (c->state == CLIENT_GONE)
+        if (c->state >= CLIENT_FAILED)
             continue;
         f->places--;
         c->flags |= CLIENT_PLACE;
@@ -180,13 +180,13 @@ void accept_places(struct frontend *f, uint32_t count) {
     f->places_asked = 0;
     f->places += count;
     serve_placeless(f);
-    while (count == 0 && f->placeless.count > 0) {
-        struct client *c = f->placeless.at[--f->placeless.count];
+    while (count == 0 && !list_is_empty(&f->placeless)) {
+        struct client *c = list_entry(list_pop(&f->placeless), struct client, waits);
         c->flags &= ~(uint32_t)CLIENT_WANTS_PLACE;
-        if (c->state != CLIENT_GONE)
+        if (c->state < CLIENT_ENDING)
             refuse(f, c);
     }
-    if (f->placeless.count > 0)
+    if (!list_is_empty(&f->placeless))
         want_places(f);
 }
 

@@ -40,11 +40,8 @@ void number_free(struct frontend *f, uint32_t number) {
 /* ---- bindings sealed ahead ---- */
 
 static void wake_waiting(struct frontend *f) {
-    struct vector now = f->waiting;
-    f->waiting = (struct vector){0};
-    for (uint32_t i = 0; i < now.count; i++)
-        client_wake(f, now.at[i]);
-    free(now.at);
+    for (struct list_link *link; (link = list_pop(&f->stockless));)
+        client_wake(f, list_entry(link, struct client, waits));
 }
 
 static void stock_drop(struct frontend *f) {
@@ -72,10 +69,7 @@ static void stock_refill(struct frontend *f) {
 }
 
 static enum op_result wait_for_stock(struct frontend *f, struct client *c) {
-    if (!vector_add(&f->waiting, c)) {
-        client_error(f, c, NULL, "Out Of Memory");
-        return OP_ENDED;
-    }
+    list_add(&f->stockless, &c->waits);
     login_refill(f);
     return OP_PAUSE;
 }
@@ -144,14 +138,12 @@ static void policy_changed(struct frontend *f) {
     if (f->policy.login)
         stock_drop(f);
     wake_waiting(f);
-    struct vector open = {0};
     for (uint32_t i = 0; i < f->heap_count; i++) {
-        if (f->heap[i]->state == CLIENT_OPEN && !f->heap[i]->login && !vector_add(&open, f->heap[i]))
-            break;
+        struct client *c = f->heap[i];
+        if (c->state == CLIENT_OPEN && !c->login)
+            c->auth_due_ms = login_due_ms(f);
     }
-    for (uint32_t i = 0; i < open.count; i++)
-        login_clock(f, open.at[i]);
-    free(open.at);
+    timers_renew(f);
 }
 
 static enum err on_policy(struct channel *c, void *owner, const void *message, const int *fds) {

@@ -2,14 +2,12 @@
  *
  * Where logins are asked for, the line goes to authd (frontend/login.c) and its effects wait for the verdict; the parser stands
  * still meanwhile. A CONNECT on a connection that is let in is a login again if it brings credentials, else a change of options.
- * The line's bytes are wiped as soon as they are parsed.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
-#include "base/wipe.h"
 #include "frontend/frontend.h"
 #include "nats/errors.h"
 
@@ -57,10 +55,13 @@ static enum op_result change_options(struct frontend *f, struct client *c, uint8
     uint8_t old = c->options;
     if (options == old)
         return OP_DONE;
+    if (!link_journal_reserve(f, 1)) {
+        client_no_memory(f, c);
+        return OP_ENDED;
+    }
     if (!link_small(f, c, RECORD_OPTIONS, options))
         return OP_PAUSE;
-    if (!link_journal(f, RECORD_OPTIONS, c->number, old, 0))
-        return end(f, c, NULL, "Out Of Memory");
+    link_journal(f, RECORD_OPTIONS, c->number, old, 0);
     c->options = options;
     return OP_DONE;
 }
@@ -117,19 +118,16 @@ static enum op_result decide(struct frontend *f, struct client *c, struct connec
 }
 
 enum op_result connect_run(struct frontend *f, struct client *c, struct view json) {
-    if (c->fence_at != 0)
+    if (list_has(&c->fenced))
         return OP_PAUSE;
     struct connect in;
     begin_from(&in, c);
     enum err e = connect_parse(&in, json);
     if (e != ERR_OK) {
-        wipe((char *)(uintptr_t)json.at, json.len);
         op_bad(f, c, PARSE_CLOSE);
         return OP_ENDED;
     }
     enum op_result r = decide(f, c, &in);
-    if (r != OP_PAUSE)
-        wipe((char *)(uintptr_t)json.at, json.len);
     connect_free(&in);
-    return r;
+    return r == OP_DONE ? OP_SECRET : r;
 }

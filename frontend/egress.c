@@ -113,8 +113,7 @@ static void put_payload(struct frontend *f, struct client *c, uint32_t from) {
         out_blob(f, c, d->blob, from, d->payload_len - from);
     else
         out_borrow(f, c, d->payload + from, d->payload_len - from);
-    if (c->state != CLIENT_GONE)
-        out_bytes(f, c, "\r\n", 2);
+    out_bytes(f, c, "\r\n", 2);
 }
 
 /* One message to one subscription. */
@@ -147,8 +146,7 @@ static void deliver(struct frontend *f, struct client *c, const struct fsub *s) 
         out_put(f, c, (uint32_t)(to - begin));
     } else {
         out_put(f, c, (uint32_t)(to - begin));
-        if (c->state != CLIENT_GONE)
-            put_payload(f, c, from);
+        put_payload(f, c, from);
     }
     c->activity_ms = f->now_ms;
 }
@@ -164,8 +162,11 @@ static void deliver_all(struct frontend *f, const struct record *rec, const stru
         struct client *c = f->by_number[s->number];
         if (!delivery.uncounted)
             s->delivered++;
-        if (likely(c->state == CLIENT_BOUND || c->state == CLIENT_ENDING))
+        if (likely(c->state < CLIENT_FAILED)) {
             deliver(f, c, s);
+            if (unlikely(c->state >= CLIENT_FAILED))
+                counter_add(f->counters, COUNTER_UNDELIVERED, 1);
+        }
     }
     counter_add(f->counters, COUNTER_OUT_MSGS, rec->target_count);
     counter_add(f->counters, COUNTER_OUT_BYTES, (uint64_t)delivery.payload_len * rec->target_count);
@@ -323,7 +324,7 @@ static void answer(struct frontend *f, const struct record *rec, const struct re
     if (rec->type == RECORD_EPOCH)
         return;
     struct client *c = client_of(f, rec->conn);
-    bool lives = c->state == CLIENT_BOUND || c->state == CLIENT_ENDING;
+    bool lives = c->state < CLIENT_FAILED;
     switch (rec->type) {
     case RECORD_SLOT_FREE:
         slot_free(f, rec);
@@ -331,11 +332,10 @@ static void answer(struct frontend *f, const struct record *rec, const struct re
     case RECORD_CONN_FREE:
         if (!(c->flags & CLIENT_CLOSE_TOLD))
             unsound("the end of a connection that was not closed");
-        client_freed(f, c);
+        ends_freed(f, c);
         break;
     case RECORD_OK:
-        if (lives)
-            out_bytes(f, c, "+OK\r\n", 5);
+        out_bytes(f, c, "+OK\r\n", 5);
         break;
     case RECORD_DENY:
         if (lives)
@@ -361,7 +361,7 @@ static void answer(struct frontend *f, const struct record *rec, const struct re
 /* ---- the ring ---- */
 
 static void give_back(struct frontend *f) {
-    if (f->borrowers.count > 0) {
+    if (!list_is_empty(&f->borrowers)) {
         out_flush_dirty(f);
         out_return_borrowed(f);
     }
@@ -437,6 +437,5 @@ void egress_run(struct frontend *f) {
         drain(f);
     link_journal_trim(f, consumed);
     fence_pass(f);
-    if (f->deferred.count > 0)
-        link_window_pass(f);
+    link_window_pass(f);
 }

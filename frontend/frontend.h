@@ -9,7 +9,9 @@
  * Who does what:
  *
  *   accept.c    new connections, places, connection ids, INFO
- *   client.c    a connection's life and end
+ *   client.c    a connection's beginning, and the marks of its end
+ *   ends.c      what has ended leaves every module, once a turn
+ *   trace.c     log lines about a connection
  *   input.c     bytes to operations
  *   ops.c       operations to records
  *   connect.c   CONNECT
@@ -37,6 +39,7 @@
 #include <stdint.h>
 
 #include "base/hash.h"
+#include "base/list.h"
 #include "base/slab.h"
 #include "ipc/channel.h"
 #include "ipc/nonce.h"
@@ -77,7 +80,8 @@ enum {
 enum client_state {
     CLIENT_OPEN,    /* INFO is out, nobody yet */
     CLIENT_BOUND,
-    CLIENT_ENDING,  /* no more input is parsed; ends when its fence has passed and its output is written */
+    CLIENT_ENDING,  /* no more input is parsed; fails when its fence has passed and its output is written */
+    CLIENT_FAILED,  /* nothing is read, written or added any more; the end of the turn closes the socket (ends.c) */
     CLIENT_GONE,    /* the socket is closed; kept for a replay until CONN_FREE */
 };
 
@@ -91,19 +95,15 @@ enum client_flag {
     CLIENT_BLOCKED = 64,      /* EPOLLOUT is on */
     CLIENT_GATED = 128,       /* its output is over the gate */
     CLIENT_GATE_TOLD = 256,   /* the router knows */
-    CLIENT_DIRTY = 512,       /* in the list of connections with unwritten output */
-    CLIENT_OWES = 1024,       /* in the list of connections that owe the router a GATE or CLOSE */
-    CLIENT_READY = 2048,      /* in the list of connections with parsable bytes of their own */
     CLIENT_CLOSE_TOLD = 4096, /* CLOSE was written */
     CLIENT_HALF = 8192,       /* the client has closed its side */
     CLIENT_HELD = 16384,      /* its parser stopped before an operation that must wait */
     CLIENT_DRAINS = 262144, /* gated, and has taken so much that the router must hear of it */
-    CLIENT_BORROWS = 131072, /* in the list of connections whose output lies in the egress ring */
-    CLIENT_DEFERRED = 65536, /* in the list of connections with a full window */
     CLIENT_COMPLAINED = 32768, /* pedantic: the text for the operation that waits was queued */
     CLIENT_CHECKED = 524288, /* a login is out: the parser stands still */
     CLIENT_TRACED = 2097152, /* the operation that waits has its trace line */
     CLIENT_GREETED = 1048576, /* it has had its first INFO, which alone has a nonce */
+    CLIENT_POLITE = 512,      /* failed after all that was to be said had been said */
 };
 
 struct blob; /* a shared payload, output.c */
@@ -138,7 +138,6 @@ struct client {
     uint32_t window_units; /* in this half window */
     char *fence;       /* lines that wait for last_pos to be consumed */
     uint32_t fence_len, fence_cap;
-    uint32_t fence_at; /* index in the list of fenced connections + 1; 0: not there */
     uint32_t in_len, in_cap; /* bytes that were read and not used */
     uint32_t in_need; /* parsing needs so many; 0: unknown */
     char *in;
@@ -152,6 +151,9 @@ struct client {
     uint64_t due_ms; /* of the timer heap */
     uint64_t ping_due_ms, write_due_ms, stall_due_ms, auth_due_ms; /* 0: none */
     uint64_t activity_ms, ping_sent_ms;
+    /* One link for each list of struct frontend on which it may be; being on it is what the name says. */
+    struct list_link fenced, dirty, borrows, owes, ready, ended;
+    struct list_link waits; /* the parser waits for a place, for a binding in stock or for room in its window */
     const char *reason; /* static: why it ends, for the log */
     struct tls *tls;    /* null: plain */
     char *who;          /* `"vVERSION:LANG:NAME"` of CONNECT, or null */
@@ -208,11 +210,6 @@ struct asked {
 };
 enum { LOGIN_POLICY = 0, LOGIN_OPEN }; /* states of the conversation */
 
-struct vector {
-    struct client **at;
-    uint32_t count, cap;
-};
-
 struct frontend {
     struct settings settings;
     struct settings_change change; /* prepared, not yet in force */
@@ -265,9 +262,15 @@ struct frontend {
     uint64_t last_reader;  /* cid of the connection that was read last */
     uint64_t shared_until_ms; /* several connections send */
     uint64_t turn_written; /* bytes written to sockets in this turn */
-    struct vector fenced, dirty, borrowers, deferred, owing, ready, waiting, placeless, grave;
-    struct vector asking, admitted; /* logins without a verdict; with one that waits for room in the ring */
-    struct client **heap;
+    struct list fenced;    /* a line waits for the router, or the end does */
+    struct list dirty;     /* unwritten output */
+    struct list borrowers; /* output that lies in the egress ring */
+    struct list owing;     /* the router is to hear of a GATE or CLOSE */
+    struct list ready;     /* parsable bytes of their own */
+    struct list ended;     /* what has ended since the last turn; see ends.c */
+    struct list placeless, stockless, deferred; /* by what `waits` waits for */
+    struct list asking, admitted; /* of struct login: without a verdict; with one that waits for room in the ring */
+    struct client **heap; /* has room for all that have a socket */
     uint32_t heap_count, heap_cap;
     struct piece *free_small, *free_large;
     uint32_t free_small_count, free_large_count;
@@ -307,7 +310,9 @@ void link_put(struct frontend *f, struct client *c, uint64_t len);
 bool link_small(struct frontend *f, struct client *c, enum record_type type, uint32_t aux);
 void link_publish(struct frontend *f);
 void link_ring(struct frontend *f);
-bool link_journal(struct frontend *f, enum record_type type, uint32_t id, uint8_t old_flag, uint32_t old_max);
+/* Room for so many entries; false: no memory. Asked for before the records are made, so that no record is without its entry. */
+bool link_journal_reserve(struct frontend *f, uint32_t count);
+void link_journal(struct frontend *f, enum record_type type, uint32_t id, uint8_t old_flag, uint32_t old_max);
 void link_journal_trim(struct frontend *f, uint64_t consumed);
 /* True if c may make another record. False: it has enough in the ring already and is woken when the router has come on; so
  * one connection's flood never makes the others wait long. */
@@ -323,7 +328,9 @@ void owes_pay(struct frontend *f);
 void egress_run(struct frontend *f);
 
 /* ---- output.c ---- */
-/* n contiguous bytes to write to, or null (no memory; the client is ended). out_put makes them part of the output. */
+/* What is added to a connection that has failed is dropped, and what cannot be added for lack of memory fails it.
+ *
+ * n contiguous bytes to write to; null: no memory. out_put makes them part of the output. Both only for one that has not failed. */
 char *out_room(struct frontend *f, struct client *c, uint32_t n);
 void out_put(struct frontend *f, struct client *c, uint32_t n);
 void out_bytes(struct frontend *f, struct client *c, const void *bytes, uint32_t n);
@@ -337,27 +344,37 @@ void out_flush(struct frontend *f, struct client *c);
 void out_flush_dirty(struct frontend *f);
 void out_drop(struct frontend *f, struct client *c);
 
+/* ---- frontend.c ---- */
+/* Tables and lists: before anything else is called. ERR_NOMEM. */
+enum err frontend_open(struct frontend *f);
+
 /* ---- client.c ---- */
-struct client *client_new(struct frontend *f, int fd);
-/* Ends with a text (or null) after all that came before, see nats/errors.h. reason: for the log, static. */
+struct client *client_new(struct frontend *f, int fd); /* null: no memory, or the socket cannot be watched */
+/* The three ways to end are marks; ends_run does the rest. A client that has ended ends no second time, but one that is ending may
+ * fail.
+ *
+ * With a text (or null) after all that came before, see nats/errors.h. reason: for the log, static. */
 void client_error(struct frontend *f, struct client *c, const char *text, const char *reason);
-/* Ends after everything that it sent has been handled and written. */
+/* Without a text, after everything that it sent has been handled and written. */
 void client_finish(struct frontend *f, struct client *c, const char *reason);
-/* Ends now; unwritten output is dropped. The struct lives on at least until the end of the turn (client_bury). */
-void client_close(struct frontend *f, struct client *c, const char *reason);
-void client_freed(struct frontend *f, struct client *c); /* CONN_FREE has come */
-void client_bury(struct frontend *f); /* frees what has ended for good */
+/* Now: unwritten output is dropped. */
+void client_fail(struct frontend *f, struct client *c, const char *reason);
+void client_no_memory(struct frontend *f, struct client *c); /* client_fail, and counted */
 bool client_paused(const struct client *c);
-const char *client_user(const struct client *c); /* for log lines */
 void client_wake(struct frontend *f, struct client *c); /* something that it waited for has come */
+void client_sync_events(struct frontend *f, struct client *c); /* epoll follows the flags */
+
+/* ---- ends.c ---- */
+void ends_run(struct frontend *f); /* once a turn: what was marked leaves every module */
+void ends_freed(struct frontend *f, struct client *c); /* CONN_FREE has come for one that is gone */
+
+/* ---- trace.c ---- */
+const char *client_user(const struct client *c); /* for log lines */
 void client_log(const struct client *c, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* A trace line for what the client sent (`<<-`) or gets (`->>`); only call it when log_traces(). */
 void client_trace(const struct client *c, const char *arrow, struct view line);
 void client_trace_connect(const struct client *c, struct view line); /* credentials are masked */
 void client_trace_payload(const struct client *c, struct view payload, uint32_t len_max); /* 0: all that a line holds */
-void client_sync_events(struct frontend *f, struct client *c); /* epoll follows the flags */
-bool vector_add(struct vector *v, struct client *c);
-void vector_remove(struct vector *v, const struct client *c);
 
 /* ---- accept.c ---- */
 void accept_some(struct frontend *f);
@@ -373,12 +390,13 @@ void accept_place_back(struct frontend *f, struct client *c);
 /* ---- input.c ---- */
 void input_read(struct frontend *f, struct client *c);
 void input_resume(struct frontend *f);
-void input_release(struct client *c); /* its own buffer goes */
+void input_release(struct client *c); /* its own buffer goes, wiped; never while it is parsed */
 void input_wipe(struct frontend *f);    /* before sleeping: what may be secret in the read buffer */
 
 /* ---- ops.c ---- */
 enum op_result {
     OP_DONE,
+    OP_SECRET, /* done, and its line may hold a credential */
     OP_PAUSE, /* cannot be done now; the same line again later */
     OP_ENDED, /* the connection ends */
 };
@@ -408,6 +426,8 @@ static inline struct view sub_queue(const struct fsub *s) {
 }
 
 /* ---- timers.c ---- */
+bool timers_reserve(struct frontend *f); /* room for one more connection; false: no memory */
+void timers_renew(struct frontend *f); /* the due times of many have changed */
 void timer_update(struct frontend *f, struct client *c); /* the client's due times have changed */
 void timer_remove(struct frontend *f, struct client *c);
 void timers_run(struct frontend *f);
@@ -431,6 +451,7 @@ void login_ask_again(struct frontend *f);    /* what was asked of the authd befo
 void login_send_waiting(struct frontend *f); /* logins that found no authd, or no room */
 void login_run(struct frontend *f);          /* verdicts that waited for room in the ring */
 void login_drop(struct frontend *f, struct client *c); /* the connection ends */
+uint64_t login_due_ms(const struct frontend *f);        /* for one that begins now; 0: no login is asked for */
 void login_clock(struct frontend *f, struct client *c); /* the time for a login begins, if one is asked for */
 void login_due(struct frontend *f, struct client *c);   /* it is over */
 /* Says so in the log and ends the connection. Texts may be null. */
@@ -478,7 +499,7 @@ bool tls_wants_write(const struct tls *t); /* then tls_writable comes before any
 void tls_writable(struct frontend *f, struct client *c);
 uint64_t tls_due_ms(const struct tls *t); /* 0: none */
 void tls_due(struct frontend *f, struct client *c);
-void tls_end(struct frontend *f, struct client *c, bool polite); /* polite: all output is out */
+void tls_end(struct client *c, bool polite); /* polite: all output is out */
 /* The client's own certificate, DER, where authd is to have it; else empty. */
 struct view tls_certificate(const struct client *c);
 /* Changes fields of INFO as TLS is configured. */

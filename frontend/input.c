@@ -3,6 +3,9 @@
  * A connection's bytes are parsed where they lie: in the process's one read buffer, or, when something was left over from
  * before, in the connection's own. What cannot be used yet moves to a buffer of its own that is as large as what was
  * received, never as what was announced. Of a large payload that is coming in, the rest is read straight to its place.
+ *
+ * The bytes are this module's, whatever is done with them: no operation frees or changes them, and what may be secret in them is
+ * wiped here.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -94,7 +97,7 @@ static void trace(const struct frontend *f, const struct client *c, const struct
 
 /* Runs operations from at[0..len); returns how many bytes were used. Stops when the rest is incomplete, must wait, or is no
  * longer wanted. */
-static size_t run(struct frontend *f, struct client *c, const char *at, size_t len) {
+static size_t run(struct frontend *f, struct client *c, char *at, size_t len) {
     size_t used = 0;
     struct parse_limits limits = f->limits;
     if (unlikely(c->binding.payload_max != 0 && c->binding.payload_max < limits.payload))
@@ -136,6 +139,8 @@ static size_t run(struct frontend *f, struct client *c, const char *at, size_t l
                 client_wake(f, c); /* tried again as soon as there is room */
             break;
         }
+        if (unlikely(done == OP_SECRET))
+            wipe(at + used, whole);
         used += whole;
     }
     return used;
@@ -152,7 +157,7 @@ static void run_own(struct frontend *f, struct client *c) {
     uint32_t len = c->in_len;
     size_t used = run(f, c, c->in, len);
     if (c->state >= CLIENT_ENDING)
-        return; /* the buffer has gone */
+        return; /* what is left is wiped when the connection leaves */
     if (used == len) {
         input_release(c);
     } else if (used > 0) {
@@ -177,7 +182,7 @@ static void note_peer(struct frontend *f, const struct client *c) {
 static void read_done(struct frontend *f, struct client *c, ssize_t n) {
     if (n < 0) {
         if (errno != EAGAIN && errno != EINTR)
-            client_close(f, c, errno == ECONNRESET ? "Client Closed" : "Read Error");
+            client_fail(f, c, errno == ECONNRESET ? "Client Closed" : "Read Error");
         return;
     }
     c->flags |= CLIENT_HALF | CLIENT_DISARMED;
@@ -191,10 +196,9 @@ static ssize_t receive(struct frontend *f, struct client *c, char *at, size_t ca
 
 /* What TLS has in hand is read in the next turn, unless the parser stands still: then when it goes on. */
 static void read_more(struct frontend *f, struct client *c) {
-    if (c->state >= CLIENT_ENDING || !c->tls || !tls_more(c->tls) || (c->flags & (CLIENT_READY | CLIENT_HELD)))
+    if (c->state >= CLIENT_ENDING || !c->tls || !tls_more(c->tls) || (c->flags & CLIENT_HELD))
         return;
-    c->flags |= CLIENT_READY;
-    check(vector_add(&f->ready, c));
+    list_add(&f->ready, &c->ready);
 }
 
 /* The rest of a large message goes straight to its place. */
@@ -203,7 +207,7 @@ static void read_own(struct frontend *f, struct client *c) {
     if (likely(!c->tls) && c->in_need > c->in_len && c->in_need - c->in_len < room)
         room = c->in_need - c->in_len;
     if (!in_reserve(c, c->in_len + room)) {
-        client_close(f, c, "Out Of Memory");
+        client_no_memory(f, c);
         return;
     }
     ssize_t n = receive(f, c, c->in + c->in_len, room);
@@ -261,7 +265,8 @@ static void read_some(struct frontend *f, struct client *c) {
         c->in_need = need;
     }
     if (!in_reserve(c, rest)) {
-        client_close(f, c, "Out Of Memory");
+        client_no_memory(f, c);
+        leave(f, c, used, rest);
         return;
     }
     memcpy(c->in, f->read + used, rest);
@@ -276,12 +281,10 @@ void input_read(struct frontend *f, struct client *c) {
 }
 
 void input_resume(struct frontend *f) {
-    struct vector now = f->ready;
-    f->ready = (struct vector){0};
-    for (uint32_t i = 0; i < now.count; i++)
-        now.at[i]->flags &= ~(uint32_t)CLIENT_READY;
-    for (uint32_t i = 0; i < now.count; i++) {
-        struct client *c = now.at[i];
+    struct list now;
+    list_move(&now, &f->ready); /* what becomes ready meanwhile has its turn later */
+    for (struct list_link *link; (link = list_pop(&now));) {
+        struct client *c = list_entry(link, struct client, ready);
         if (c->state >= CLIENT_ENDING)
             continue;
         if (client_paused(c)) {
@@ -297,5 +300,4 @@ void input_resume(struct frontend *f) {
         if (unlikely(c->tls != NULL) && c->state < CLIENT_ENDING && !(c->flags & CLIENT_HELD) && tls_more(c->tls))
             input_read(f, c);
     }
-    free(now.at);
 }

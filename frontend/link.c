@@ -62,10 +62,7 @@ bool link_window(struct frontend *f, struct client *c) {
         return true;
     if (c->window_pos > f->ingress.consumed_pos && ring_writer_refresh(&f->ingress) &&
         c->window_pos > f->ingress.consumed_pos) {
-        if (!(c->flags & CLIENT_DEFERRED)) {
-            c->flags |= CLIENT_DEFERRED;
-            check(vector_add(&f->deferred, c));
-        }
+        list_add(&f->deferred, &c->waits);
         return false;
     }
     c->window_pos = c->last_pos;
@@ -74,37 +71,38 @@ bool link_window(struct frontend *f, struct client *c) {
 }
 
 void link_window_pass(struct frontend *f) {
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < f->deferred.count; i++) {
-        struct client *c = f->deferred.at[i];
-        if (c->window_pos > f->ingress.consumed_pos) {
-            f->deferred.at[kept++] = c;
+    for (struct list_link *link = f->deferred.head.next, *next; link != &f->deferred.head; link = next) {
+        struct client *c = list_entry(link, struct client, waits);
+        next = link->next;
+        if (c->window_pos > f->ingress.consumed_pos)
             continue;
-        }
-        c->flags &= ~(uint32_t)CLIENT_DEFERRED;
+        list_remove(link);
         client_wake(f, c);
     }
-    f->deferred.count = kept;
 }
 
 /* ---- the journal ---- */
 
-bool link_journal(struct frontend *f, enum record_type type, uint32_t id, uint8_t old_flag, uint32_t old_max) {
-    if (f->journal_count == f->journal_cap) {
-        uint32_t cap = f->journal_cap ? 2 * f->journal_cap : 256;
-        struct journal *grown = malloc(cap * sizeof *grown);
-        if (!grown)
-            return false;
-        for (uint32_t i = 0; i < f->journal_count; i++)
-            grown[i] = f->journal[(f->journal_at + i) % f->journal_cap];
-        free(f->journal);
-        f->journal = grown;
-        f->journal_at = 0;
-        f->journal_cap = cap;
-    }
+bool link_journal_reserve(struct frontend *f, uint32_t count) {
+    if (likely(f->journal_count + count <= f->journal_cap))
+        return true;
+    uint32_t cap = f->journal_cap ? 2 * f->journal_cap : 256; /* more than any caller reserves */
+    struct journal *grown = malloc(cap * sizeof *grown);
+    if (!grown)
+        return false;
+    for (uint32_t i = 0; i < f->journal_count; i++)
+        grown[i] = f->journal[(f->journal_at + i) % f->journal_cap];
+    free(f->journal);
+    f->journal = grown;
+    f->journal_at = 0;
+    f->journal_cap = cap;
+    return true;
+}
+
+void link_journal(struct frontend *f, enum record_type type, uint32_t id, uint8_t old_flag, uint32_t old_max) {
+    check(f->journal_count < f->journal_cap);
     f->journal[(f->journal_at + f->journal_count++) % f->journal_cap] =
         (struct journal){f->ingress.head_pos, id, (uint8_t)type, old_flag, old_max};
-    return true;
 }
 
 void link_journal_trim(struct frontend *f, uint64_t consumed) {
@@ -120,13 +118,15 @@ void link_journal_trim(struct frontend *f, uint64_t consumed) {
 /* ---- fences ---- */
 
 void fence_add(struct frontend *f, struct client *c, const char *text, size_t len) {
+    if (c->state >= CLIENT_FAILED)
+        return;
     if (c->fence_len + len > c->fence_cap) {
         uint32_t cap = c->fence_cap ? c->fence_cap : 64;
         while (cap < c->fence_len + len)
             cap *= 2;
         char *grown = realloc(c->fence, cap);
         if (!grown) {
-            client_close(f, c, "Out Of Memory");
+            client_no_memory(f, c);
             return;
         }
         c->fence = grown;
@@ -136,30 +136,17 @@ void fence_add(struct frontend *f, struct client *c, const char *text, size_t le
         memcpy(c->fence + c->fence_len, text, len);
     c->fence_len += (uint32_t)len;
     f->again |= c->last_pos <= f->ingress.consumed_pos;
-    if (c->fence_at == 0) {
-        check(vector_add(&f->fenced, c));
-        c->fence_at = f->fenced.count;
-    }
-}
-
-static void fence_take_out(struct frontend *f, struct client *c) {
-    struct client *last = f->fenced.at[--f->fenced.count];
-    f->fenced.at[c->fence_at - 1] = last;
-    last->fence_at = c->fence_at;
-    c->fence_at = 0;
+    list_add(&f->fenced, &c->fenced);
 }
 
 void fence_pass(struct frontend *f) {
     uint64_t consumed = f->ingress.consumed_pos;
-    for (uint32_t i = f->fenced.count; i-- > 0;) {
-        struct client *c = f->fenced.at[i];
-        if (c->state == CLIENT_GONE) {
-            fence_take_out(f, c);
-            continue;
-        }
+    for (struct list_link *link = f->fenced.head.next, *next; link != &f->fenced.head; link = next) {
+        struct client *c = list_entry(link, struct client, fenced);
+        next = link->next;
         if (c->last_pos > consumed)
             continue;
-        fence_take_out(f, c);
+        list_remove(link);
         char *text = c->fence;
         uint32_t len = c->fence_len;
         c->fence = NULL;
@@ -171,7 +158,7 @@ void fence_pass(struct frontend *f) {
         free(text);
         if (c->state == CLIENT_ENDING)
             out_flush(f, c); /* closes when all is written, at the latest by the write deadline */
-        else if (c->state != CLIENT_GONE)
+        else
             client_wake(f, c);
     }
 }
@@ -179,21 +166,21 @@ void fence_pass(struct frontend *f) {
 /* ---- what is owed ---- */
 
 void owes(struct frontend *f, struct client *c) {
-    if (c->flags & CLIENT_OWES)
-        return;
-    c->flags |= CLIENT_OWES;
-    check(vector_add(&f->owing, c));
+    list_add(&f->owing, &c->owes);
 }
 
-/* GATE and CLOSE, which may have found the ring full. False: it still is. */
+/* GATE and CLOSE, which may have found the ring full. False: it still is, or memory is short. */
 static bool pay(struct frontend *f, struct client *c) {
     if (c->number == NO_NUMBER || (c->flags & CLIENT_CLOSE_TOLD))
         return true;
+    if (!link_journal_reserve(f, 1))
+        return false;
     if (c->state == CLIENT_GONE) {
         if (!link_small(f, c, RECORD_CLOSE, 0))
             return false;
         c->flags |= CLIENT_CLOSE_TOLD;
-        return link_journal(f, RECORD_CLOSE, c->number, 0, 0);
+        link_journal(f, RECORD_CLOSE, c->number, 0, 0);
+        return true;
     }
     bool gated = c->flags & CLIENT_GATED, told = c->flags & CLIENT_GATE_TOLD, drains = c->flags & CLIENT_DRAINS;
     if (gated == told && !(gated && drains))
@@ -204,17 +191,14 @@ static bool pay(struct frontend *f, struct client *c) {
     if (gated == told)
         return true;
     c->flags ^= CLIENT_GATE_TOLD;
-    return link_journal(f, RECORD_GATE, c->number, told, 0);
+    link_journal(f, RECORD_GATE, c->number, told, 0);
+    return true;
 }
 
 void owes_pay(struct frontend *f) {
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < f->owing.count; i++) {
-        struct client *c = f->owing.at[i];
-        if (pay(f, c))
-            c->flags &= ~(uint32_t)CLIENT_OWES;
-        else
-            f->owing.at[kept++] = c;
+    for (struct list_link *link = f->owing.head.next, *next; link != &f->owing.head; link = next) {
+        next = link->next;
+        if (pay(f, list_entry(link, struct client, owes)))
+            list_remove(link);
     }
-    f->owing.count = kept;
 }

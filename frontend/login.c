@@ -32,6 +32,8 @@ enum {
 
 /* A login without a verdict, or with one that waits for room in the ring. */
 struct login {
+    struct client *client;
+    struct list_link link; /* on asking or admitted of struct frontend */
     char *secret; /* the credentials, one behind the other */
     size_t secret_len;
     uint16_t len[CREDENTIALS]; /* by enum connect_text */
@@ -49,6 +51,7 @@ struct login {
 /* ---- asking ---- */
 
 static void drop(struct frontend *f, struct client *c) {
+    list_remove(&c->login->link);
     if (c->login->admitted)
         number_free(f, c->login->number);
     secrets_give(c->login->secret, c->login->secret_len);
@@ -74,8 +77,6 @@ void login_drop(struct frontend *f, struct client *c) {
         return;
     if (c->login->sent)
         cancel(f, c->login->number);
-    vector_remove(&f->asking, c);
-    vector_remove(&f->admitted, c);
     drop(f, c);
 }
 
@@ -120,16 +121,17 @@ static bool send_login(struct frontend *f, struct client *c) {
 }
 
 void login_ask_again(struct frontend *f) {
-    for (uint32_t i = 0; i < f->asking.count; i++) {
-        f->asking.at[i]->login->sent = false;
-        login_clock(f, f->asking.at[i]);
+    for (struct list_link *link = f->asking.head.next; link != &f->asking.head; link = link->next) {
+        struct login *l = list_entry(link, struct login, link);
+        l->sent = false;
+        login_clock(f, l->client);
     }
 }
 
 void login_send_waiting(struct frontend *f) {
-    for (uint32_t i = 0; i < f->asking.count; i++) {
-        const struct login *l = f->asking.at[i]->login;
-        if (!l->sent && !l->waits && !send_login(f, f->asking.at[i]))
+    for (struct list_link *link = f->asking.head.next; link != &f->asking.head; link = link->next) {
+        const struct login *l = list_entry(link, struct login, link);
+        if (!l->sent && !l->waits && l->client->state < CLIENT_ENDING && !send_login(f, l->client))
             break;
     }
     login_poll(f);
@@ -169,13 +171,13 @@ enum op_result login_ask(struct frontend *f, struct client *c, struct connect *i
         return OP_ENDED;
     }
     struct login *l = calloc(1, sizeof *l);
-    if (!l || !take_credentials(l, in ? in : &none) || !vector_add(&f->asking, c)) {
-        if (l)
-            secrets_give(l->secret, l->secret_len);
+    if (!l || !take_credentials(l, in ? in : &none)) {
         free(l);
-        client_error(f, c, NULL, "Out Of Memory");
+        client_no_memory(f, c);
         return OP_ENDED;
     }
+    l->client = c;
+    list_add(&f->asking, &l->link);
     l->anonymous = !in;
     l->since_ms = f->now_ms;
     l->connect = in ? *in : none;
@@ -201,14 +203,18 @@ bool login_gate(struct frontend *f, struct client *c, char first) {
 
 /* ---- time ---- */
 
+uint64_t login_due_ms(const struct frontend *f) {
+    return f->policy.login ? f->now_ms + f->settings.auth_timeout_ms : 0;
+}
+
 void login_clock(struct frontend *f, struct client *c) {
-    c->auth_due_ms = f->policy.login ? f->now_ms + f->settings.auth_timeout_ms : 0;
+    c->auth_due_ms = login_due_ms(f);
     timer_update(f, c);
 }
 
 void login_due(struct frontend *f, struct client *c) {
     c->auth_due_ms = 0;
-    if (!f->policy.login || (c->state == CLIENT_BOUND && !c->login))
+    if (c->state >= CLIENT_ENDING || !f->policy.login || (c->state == CLIENT_BOUND && !c->login))
         return;
     struct login *l = c->login;
     bool patient = l && f->now_ms - l->since_ms < PATIENCE * (uint64_t)f->settings.auth_timeout_ms;
@@ -243,11 +249,9 @@ bool login_is_new(const struct client *c, const struct login *l) {
            c->binding.permissions != l->binding.permissions;
 }
 
-/* The old identity goes on as a connection whose client has gone, and takes number and subscriptions with it. */
-static bool split_off(struct frontend *f, struct client *c) {
-    struct client *old = calloc(1, sizeof *old);
-    if (!old)
-        return false;
+/* The old identity goes on as a connection whose client has gone, and takes number and subscriptions with it. There is room for
+ * its CLOSE. */
+static void split_off(struct frontend *f, struct client *c, struct client *old) {
     old->fd = -1;
     old->state = CLIENT_GONE;
     old->cid = c->cid;
@@ -263,7 +267,8 @@ static bool split_off(struct frontend *f, struct client *c) {
     c->number = NO_NUMBER;
     c->first_sub = 0;
     c->flags &= ~(uint32_t)(CLIENT_GATED | CLIENT_GATE_TOLD | CLIENT_DRAINS);
-    return link_small(f, old, RECORD_CLOSE, 0) && link_journal(f, RECORD_CLOSE, old->number, 0, 0);
+    link_small(f, old, RECORD_CLOSE, 0);
+    link_journal(f, RECORD_CLOSE, old->number, 0, 0);
 }
 
 enum op_result identity_bind(struct frontend *f, struct client *c, uint32_t number, const struct binding *b) {
@@ -272,7 +277,16 @@ enum op_result identity_bind(struct frontend *f, struct client *c, uint32_t numb
         f->ring_full = true;
         return OP_PAUSE;
     }
-    bool kept = c->number == NO_NUMBER || split_off(f, c);
+    bool splits = c->number != NO_NUMBER;
+    struct client *old = splits ? calloc(1, sizeof *old) : NULL;
+    if ((splits && !old) || !link_journal_reserve(f, 2)) {
+        free(old);
+        client_no_memory(f, c);
+        return OP_ENDED;
+    }
+    if (splits)
+        split_off(f, c, old);
+    list_remove(&c->waits);
     c->number = number;
     c->binding = *b;
     c->state = CLIENT_BOUND;
@@ -283,30 +297,26 @@ enum op_result identity_bind(struct frontend *f, struct client *c, uint32_t numb
     memcpy(at, &rec, sizeof rec);
     memcpy(at + RECORD_HEADER, b, sizeof *b);
     link_put(f, c, bind_len);
-    kept &= link_journal(f, RECORD_BIND, number, 0, 0);
-    kept &= link_small(f, c, RECORD_OPTIONS, c->options);
-    if (kept)
-        return OP_DONE;
-    client_error(f, c, NULL, "Out Of Memory");
-    return OP_ENDED;
+    link_journal(f, RECORD_BIND, number, 0, 0);
+    link_small(f, c, RECORD_OPTIONS, c->options);
+    return OP_DONE;
 }
 
 enum op_result login_bind(struct frontend *f, struct client *c, struct login *l) {
-    l->admitted = false; /* the number is the connection's now; l is gone if the connection ends here */
     enum op_result r = identity_bind(f, c, l->number, &l->binding);
-    if (r == OP_PAUSE)
-        l->admitted = true;
+    if (r == OP_DONE)
+        l->admitted = false; /* the number is the connection's now */
     return r;
 }
 
 /* The verdict takes effect; false: the ring is full, later. */
 static bool admit(struct frontend *f, struct client *c) {
     struct login *l = c->login;
+    if (c->state >= CLIENT_ENDING)
+        return true;
     enum op_result r = l->anonymous ? login_bind(f, c, l) : connect_take(f, c, &l->connect, l);
-    if (r == OP_PAUSE)
-        return false;
-    if (!c->login)
-        return true; /* it has ended, and its login with it */
+    if (r != OP_DONE)
+        return r == OP_ENDED;
     drop(f, c);
     c->auth_due_ms = 0;
     timer_update(f, c);
@@ -315,11 +325,11 @@ static bool admit(struct frontend *f, struct client *c) {
 }
 
 void login_run(struct frontend *f) {
-    while (f->admitted.count > 0) {
-        struct client *c = f->admitted.at[0];
-        if (!admit(f, c))
+    for (struct list_link *link = f->admitted.head.next, *next; link != &f->admitted.head; link = next) {
+        struct login *l = list_entry(link, struct login, link);
+        next = link->next;
+        if (!admit(f, l->client))
             return;
-        vector_remove(&f->admitted, c);
     }
 }
 
@@ -337,19 +347,21 @@ static void take_user(struct client *c, const struct login *l) {
 void login_verdict(struct frontend *f, struct client *c, const struct binding *b) {
     struct login *l = c->login;
     l->sent = false;
-    vector_remove(&f->asking, c);
+    list_remove(&l->link);
     take_user(c, l);
     secrets_give(l->secret, l->secret_len);
     l->secret = NULL;
     l->binding = *b;
     l->admitted = true;
-    check(vector_add(&f->admitted, c));
+    list_add(&f->admitted, &l->link);
     login_run(f);
 }
 
 void login_refusal(struct frontend *f, struct client *c, int why) {
     struct login *l = c->login;
     l->sent = false;
+    if (c->state >= CLIENT_ENDING)
+        return; /* its login ends with it */
     if (why == BULKHEAD__REFUSAL_REASON__REFUSAL_STALE) { /* another number and generation will do */
         send_login(f, c);
         return;

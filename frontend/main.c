@@ -52,7 +52,7 @@ static struct frontend frontend; /* one per process; large, so not on the stack 
 /* The connection is gone in both directions. What was read from it before still counts. */
 static void hung_up(struct frontend *f, struct client *c) {
     if (!(c->flags & CLIENT_HELD) || c->state >= CLIENT_ENDING) {
-        client_close(f, c, "Client Closed");
+        client_fail(f, c, "Client Closed");
         return;
     }
     c->flags |= CLIENT_HALF | CLIENT_DISARMED;
@@ -74,7 +74,7 @@ static void handle_event(struct frontend *f, const struct epoll_event *e) {
             epoll_ctl(f->epoll, EPOLL_CTL_DEL, f->bell_in, NULL);
     } else {
         struct client *c = e->data.ptr;
-        if (c->fd < 0)
+        if (c->state >= CLIENT_FAILED)
             return;
         if (e->events & EPOLLOUT) {
             if (unlikely(c->tls != NULL) && tls_wants_write(c->tls))
@@ -84,7 +84,7 @@ static void handle_event(struct frontend *f, const struct epoll_event *e) {
         }
         if ((e->events & EPOLLIN) && !f->ring_full)
             input_read(f, c);
-        if ((e->events & (EPOLLERR | EPOLLHUP)) && c->fd >= 0 && (c->flags & (CLIENT_DISARMED | CLIENT_HALF)))
+        if ((e->events & (EPOLLERR | EPOLLHUP)) && c->state < CLIENT_FAILED && (c->flags & (CLIENT_DISARMED | CLIENT_HALF)))
             hung_up(f, c);
     }
 }
@@ -128,13 +128,18 @@ static void look_at_room(struct frontend *f) {
 
 /* ---- waiting ---- */
 
+/* Something moves on when the router has consumed more. */
+static bool waits_for_router(const struct frontend *f) {
+    return f->ring_full || !list_is_empty(&f->fenced) || !list_is_empty(&f->deferred) || !list_is_empty(&f->owing);
+}
+
 static bool has_work(struct frontend *f) {
     struct ring_reader *r = &f->egress;
-    if (ring_ready(r) > 0 || !ring_reader_refresh(r) || ring_ready(r) > 0 ||
-        ((f->ready.count > 0 || f->admitted.count > 0) && !f->ring_full) || f->again)
+    if (ring_ready(r) > 0 || !ring_reader_refresh(r) || ring_ready(r) > 0 || f->again || !list_is_empty(&f->ended))
         return true;
-    /* A fence or a waiting CLOSE moves when the router has consumed more. */
-    if (f->fenced.count > 0 || f->deferred.count > 0 || f->owing.count > 0 || f->ring_full || f->snapshot) {
+    if (!f->ring_full && (!list_is_empty(&f->ready) || !list_is_empty(&f->admitted)))
+        return true;
+    if (waits_for_router(f) || f->snapshot) {
         return !ring_writer_refresh(&f->ingress) || f->ingress.consumed_pos != f->consumed_acted;
     }
     return false;
@@ -143,7 +148,7 @@ static bool has_work(struct frontend *f) {
 /* Numbers of this sleep for the router: it rings for records, and for room when something waits for what it consumes. */
 static void announce_sleep(struct frontend *f) {
     ring_reader_sleeps(&f->egress);
-    if (f->fenced.count > 0 || f->deferred.count > 0 || f->owing.count > 0 || f->ring_full)
+    if (waits_for_router(f))
         ring_writer_sleeps(&f->ingress);
     if (f->snapshot)
         ring_writer_sleeps(&f->replay);
@@ -184,29 +189,30 @@ static bool wait_for_work(struct frontend *f, struct idle *idle) {
 
 /* ---- the loop ---- */
 
+static void publish(struct frontend *f) {
+    owes_pay(f);
+    link_publish(f);
+}
+
 static void turn(struct frontend *f) {
     read_clock(f);
     f->turn_written = 0;
-    if (f->admitted.count > 0 && !f->ring_full)
+    if (!f->ring_full) {
         login_run(f);
-    if (f->ready.count > 0 && !f->ring_full)
         input_resume(f);
-    if (f->owing.count > 0)
-        owes_pay(f);
-    link_publish(f);
-    egress_run(f);
-    if (f->owing.count > 0) {
-        owes_pay(f);
-        link_publish(f);
     }
+    publish(f);
+    egress_run(f);
+    publish(f);
     if (f->snapshot)
         replay_write(f);
-    if (unlikely(f->lame))
-        lame_run(f);
     timers_run(f);
     out_flush_dirty(f);
+    ends_run(f);
+    if (unlikely(f->lame))
+        lame_run(f);
+    publish(f);
     look_at_room(f);
-    client_bury(f);
     login_refill(f);
     counter_add(f->counters, COUNTER_HEARTBEAT, 1);
     counter_set(f->counters, COUNTER_LOG_DROPPED, log_dropped());
@@ -262,26 +268,15 @@ static void run(struct frontend *f) {
     }
 }
 
-static void make_tables(struct frontend *f) {
-    /* Large enough that their pages come as they are touched. */
-    f->by_number = calloc(SOFT_CONNS_MAX, sizeof(struct client *));
-    f->generation = calloc(SOFT_CONNS_MAX, sizeof(uint32_t));
-    f->number_free = calloc(SOFT_CONNS_MAX, sizeof(uint32_t));
-    f->asked = calloc(SOFT_CONNS_MAX, sizeof(struct asked));
-    if (!f->by_number || !f->generation || !f->number_free || !f->asked)
-        log_die("No memory at start");
-}
-
 int main(void) {
     sandbox_start();
     struct frontend *f = &frontend;
-    f->listener = -1;
-    hash_key_make(&f->hash);
+    if (frontend_open(f) != ERR_OK)
+        log_die("No memory at start");
     connect_prepare();
     secrets_prepare();
     if (tls_prepare() != ERR_OK)
         log_die("OpenSSL cannot be prepared");
-    make_tables(f);
     f->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (f->epoll < 0 || control_open(f) != ERR_OK)
         log_die("No control socket");

@@ -24,7 +24,7 @@ static enum op_result line(struct frontend *f, struct client *c, const char *tex
 }
 
 static enum op_result no_memory(struct frontend *f, struct client *c) {
-    client_error(f, c, NULL, "Out Of Memory");
+    client_no_memory(f, c);
     return OP_ENDED;
 }
 
@@ -57,7 +57,7 @@ void op_bad(struct frontend *f, struct client *c, enum parse_result why) {
 /* A record may be made: the connection has its binding and no line waits. Without authentication an operation may come
  * before any CONNECT. */
 static enum op_result prepare(struct frontend *f, struct client *c) {
-    if (unlikely(c->fence_at != 0 || !link_window(f, c)))
+    if (unlikely(list_has(&c->fenced) || !link_window(f, c)))
         return OP_PAUSE;
     if (likely(c->state == CLIENT_BOUND))
         return OP_DONE;
@@ -134,6 +134,8 @@ static enum op_result op_sub(struct frontend *f, struct client *c, const struct 
     uint32_t older = sub_find(f, c->number, l->sid, 0);
     if (older && sub_find(f, c->number, l->sid, older))
         return fence_add(f, c, NULL, 0), OP_PAUSE; /* until it is known which of the two lives */
+    if (!link_journal_reserve(f, 1))
+        return no_memory(f, c);
     struct record_sub fixed = {.after = older ? older - 1 : RECORD_NO_SLOT};
     uint64_t len = record_len(sizeof fixed, 0, l->subject.len, l->queue.len, 0);
     uint8_t *at = link_claim(f, len);
@@ -160,15 +162,15 @@ static enum op_result op_sub(struct frontend *f, struct client *c, const struct 
     link_put(f, c, len);
     c->window_units += SUB_UNITS;
     c->activity_ms = f->now_ms;
-    return link_journal(f, RECORD_SUB, slot, 0, 0) ? OP_DONE : no_memory(f, c);
+    link_journal(f, RECORD_SUB, slot, 0, 0);
+    return OP_DONE;
 }
 
-static bool put_unsub(struct frontend *f, struct client *c, uint32_t slot, uint32_t max, bool answer) {
+/* There is room for it in the ring and in the journal. */
+static void put_unsub(struct frontend *f, struct client *c, uint32_t slot, uint32_t max, bool answer) {
     struct record_unsub fixed = {.slot = slot - 1, .max = max};
     uint64_t len = record_len(sizeof fixed, 0, 0, 0, 0);
     uint8_t *at = link_claim(f, len);
-    if (!at)
-        return false;
     struct record rec = {
         .len = (uint32_t)len, .type = RECORD_UNSUB, .flags = answer ? RECORD_ANSWER : 0, .conn = c->number};
     memcpy(at, &rec, sizeof rec);
@@ -176,12 +178,8 @@ static bool put_unsub(struct frontend *f, struct client *c, uint32_t slot, uint3
     link_put(f, c, len);
     c->window_units += SUB_UNITS;
     struct fsub *s = sub_at(f, slot);
-    if (!link_journal(f, RECORD_UNSUB, slot, 0, s->max)) {
-        no_memory(f, c);
-        return true;
-    }
+    link_journal(f, RECORD_UNSUB, slot, 0, s->max);
     s->max = max;
-    return true;
 }
 
 static enum op_result op_unsub(struct frontend *f, struct client *c, const struct parse_line *l) {
@@ -194,6 +192,8 @@ static enum op_result op_unsub(struct frontend *f, struct client *c, const struc
     uint32_t older = newest ? sub_find(f, c->number, l->sid, newest) : 0;
     if (newest == 0)
         return verbose ? line(f, c, OK_LINE, 5) : OP_DONE;
+    if (!link_journal_reserve(f, 2))
+        return no_memory(f, c);
     if (!ring_has_room(&f->ingress, 2 * ring_round(record_len(sizeof(struct record_unsub), 0, 0, 0, 0)), 0)) {
         f->ring_full = true;
         return OP_PAUSE;
@@ -203,7 +203,7 @@ static enum op_result op_unsub(struct frontend *f, struct client *c, const struc
     if (older)
         put_unsub(f, c, older, max, false);
     put_unsub(f, c, newest, max, verbose);
-    return c->state < CLIENT_ENDING ? OP_DONE : OP_ENDED;
+    return OP_DONE;
 }
 
 /* ---- the table ---- */

@@ -106,17 +106,14 @@ static uint32_t piece_room(const struct piece *p) {
 
 static void grown(struct frontend *f, struct client *c, uint32_t n) {
     c->out_bytes += n;
-    if (!(c->flags & CLIENT_DIRTY)) {
-        c->flags |= CLIENT_DIRTY;
-        check(vector_add(&f->dirty, c));
-    }
+    list_add(&f->dirty, &c->dirty);
 }
 
 static void too_much(struct frontend *f, struct client *c) {
     client_log(c, LOG_INFO, "Slow Consumer Detected: MaxPending of %llu Exceeded",
                (unsigned long long)f->settings.max_pending);
     counter_add(f->counters, COUNTER_SLOW_CONSUMERS, 1);
-    client_close(f, c, "Slow Consumer (Pending Bytes)");
+    client_fail(f, c, "Slow Consumer (Pending Bytes)");
 }
 
 static void watch_gate(struct frontend *f, struct client *c) {
@@ -141,7 +138,7 @@ static void bound(struct frontend *f, struct client *c) {
         out_flush(f, c);
     else
         watch_gate(f, c);
-    if (c->out_bytes > f->pending_bytes && c->state != CLIENT_GONE)
+    if (c->out_bytes > f->pending_bytes && c->state < CLIENT_FAILED)
         too_much(f, c);
 }
 
@@ -151,7 +148,7 @@ char *out_room(struct frontend *f, struct client *c, uint32_t n) {
         return p->data + (p->at - p->data) + p->len;
     p = piece_take(f, c, n);
     if (!p) {
-        client_close(f, c, "Out Of Memory");
+        client_no_memory(f, c);
         return NULL;
     }
     piece_add(c, p);
@@ -165,6 +162,8 @@ void out_put(struct frontend *f, struct client *c, uint32_t n) {
 }
 
 void out_bytes(struct frontend *f, struct client *c, const void *bytes, uint32_t n) {
+    if (unlikely(c->state >= CLIENT_FAILED))
+        return;
     const char *from = bytes;
     struct piece *p = c->out_last;
     uint32_t room = p ? piece_room(p) : 0;
@@ -176,7 +175,7 @@ void out_bytes(struct frontend *f, struct client *c, const void *bytes, uint32_t
     if (now < n) {
         p = piece_take(f, c, n - now);
         if (!p) {
-            client_close(f, c, "Out Of Memory");
+            client_no_memory(f, c);
             return;
         }
         memcpy(p->data, from + now, n - now);
@@ -188,9 +187,11 @@ void out_bytes(struct frontend *f, struct client *c, const void *bytes, uint32_t
 }
 
 void out_blob(struct frontend *f, struct client *c, struct blob *b, uint32_t from, uint32_t n) {
+    if (c->state >= CLIENT_FAILED)
+        return;
     struct piece *p = malloc(sizeof *p);
     if (!p) {
-        client_close(f, c, "Out Of Memory");
+        client_no_memory(f, c);
         return;
     }
     b->references++;
@@ -201,17 +202,16 @@ void out_blob(struct frontend *f, struct client *c, struct blob *b, uint32_t fro
 }
 
 void out_borrow(struct frontend *f, struct client *c, const void *bytes, uint32_t n) {
+    if (c->state >= CLIENT_FAILED)
+        return;
     struct piece *p = malloc(sizeof *p);
     if (!p) {
-        client_close(f, c, "Out Of Memory");
+        client_no_memory(f, c);
         return;
     }
     *p = (struct piece){.at = bytes, .len = n};
     piece_add(c, p);
-    if (!(c->flags & CLIENT_BORROWS)) {
-        c->flags |= CLIENT_BORROWS;
-        check(vector_add(&f->borrowers, c));
-    }
+    list_add(&f->borrowers, &c->borrows);
     grown(f, c, n);
     bound(f, c);
 }
@@ -236,13 +236,11 @@ static bool keep(struct client *c) {
 }
 
 void out_return_borrowed(struct frontend *f) {
-    for (uint32_t i = 0; i < f->borrowers.count; i++) {
-        struct client *c = f->borrowers.at[i];
-        c->flags &= ~(uint32_t)CLIENT_BORROWS;
-        if (!keep(c))
-            client_close(f, c, "Out Of Memory");
+    for (struct list_link *link; (link = list_pop(&f->borrowers));) {
+        struct client *c = list_entry(link, struct client, borrows);
+        if (c->state < CLIENT_FAILED && !keep(c))
+            client_no_memory(f, c);
     }
-    f->borrowers.count = 0;
 }
 
 void out_drop(struct frontend *f, struct client *c) {
@@ -365,11 +363,11 @@ static void watch_deadline(struct frontend *f, struct client *c, uint64_t before
 }
 
 void out_flush(struct frontend *f, struct client *c) {
-    if (c->fd < 0)
+    if (c->state >= CLIENT_FAILED)
         return;
     uint64_t before = c->out_bytes;
     if (!write_all(f, c)) {
-        client_close(f, c, "Write Error");
+        client_fail(f, c, "Write Error");
         return;
     }
     bool blocked = c->out_bytes > 0 || (unlikely(c->tls != NULL) && tls_wants_write(c->tls));
@@ -380,16 +378,14 @@ void out_flush(struct frontend *f, struct client *c) {
         client_sync_events(f, c);
     }
     watch_gate(f, c);
-    if (unlikely(c->state == CLIENT_ENDING) && c->out_bytes == 0 && c->fence_at == 0)
-        client_close(f, c, c->reason);
+    if (unlikely(c->state == CLIENT_ENDING) && c->out_bytes == 0 && !list_has(&c->fenced))
+        client_fail(f, c, c->reason);
 }
 
 void out_flush_dirty(struct frontend *f) {
-    for (uint32_t i = 0; i < f->dirty.count; i++) {
-        struct client *c = f->dirty.at[i];
-        c->flags &= ~(uint32_t)CLIENT_DIRTY;
+    for (struct list_link *link; (link = list_pop(&f->dirty));) {
+        struct client *c = list_entry(link, struct client, dirty);
         if (!(c->flags & CLIENT_BLOCKED))
             out_flush(f, c);
     }
-    f->dirty.count = 0;
 }

@@ -136,7 +136,7 @@ void replay_begin(struct frontend *f, uint32_t epoch) {
     egress_run(f); /* drains what the router before has left, and trims the journal to what it consumed */
     for (uint32_t n = 0; n < f->number_high; n++)
         if (f->by_number[n] && close_consumed(f, f->by_number[n]))
-            client_freed(f, f->by_number[n]);
+            ends_freed(f, f->by_number[n]);
     struct undo undo;
     if (!undo_make(&undo, f))
         log_die("No memory for a replay: this frontend starts anew");

@@ -59,24 +59,34 @@ static uint64_t earliest(uint64_t a, uint64_t b) {
     return a == 0 ? b : b == 0 ? a : a < b ? a : b;
 }
 
-void timer_update(struct frontend *f, struct client *c) {
+/* 0: never. */
+static uint64_t due_of(const struct client *c) {
     uint64_t due = earliest(earliest(c->write_due_ms, c->auth_due_ms), earliest(c->ping_due_ms, c->stall_due_ms));
-    if (unlikely(c->tls != NULL))
-        due = earliest(due, tls_due_ms(c->tls));
-    if (due == 0 || c->fd < 0) {
+    return unlikely(c->tls != NULL) ? earliest(due, tls_due_ms(c->tls)) : due;
+}
+
+bool timers_reserve(struct frontend *f) {
+    if (f->client_count < f->heap_cap)
+        return true;
+    uint32_t cap = f->heap_cap ? 2 * f->heap_cap : 256;
+    struct client **grown = realloc(f->heap, cap * sizeof(struct client *));
+    if (!grown)
+        return false;
+    f->heap = grown;
+    f->heap_cap = cap;
+    return true;
+}
+
+void timer_update(struct frontend *f, struct client *c) {
+    uint64_t due = due_of(c);
+    if (due == 0 || c->state >= CLIENT_FAILED) {
         timer_remove(f, c);
         return;
     }
     if (c->heap_at != 0 && c->due_ms == due)
         return;
     if (c->heap_at == 0) {
-        if (f->heap_count == f->heap_cap) {
-            uint32_t cap = f->heap_cap ? 2 * f->heap_cap : 256;
-            struct client **grown = realloc(f->heap, cap * sizeof(struct client *));
-            check(grown != NULL);
-            f->heap = grown;
-            f->heap_cap = cap;
-        }
+        check(f->heap_count < f->heap_cap); /* there is one entry for each client that has a socket */
         c->due_ms = due;
         sift_up(f, f->heap_count++, c);
         return;
@@ -88,6 +98,16 @@ void timer_update(struct frontend *f, struct client *c) {
         sift_up(f, i, c);
     else
         sift_down(f, i, c);
+}
+
+/* Entries that are never due any more stay until they come up. */
+void timers_renew(struct frontend *f) {
+    for (uint32_t i = 0; i < f->heap_count; i++) {
+        uint64_t due = due_of(f->heap[i]);
+        f->heap[i]->due_ms = due ? due : UINT64_MAX;
+    }
+    for (uint32_t i = f->heap_count / 2; i-- > 0;)
+        sift_down(f, i, f->heap[i]);
 }
 
 int timers_wait_ms(const struct frontend *f) {
@@ -130,32 +150,40 @@ static void ping_due(struct frontend *f, struct client *c) {
 
 static void write_due(struct frontend *f, struct client *c) {
     out_flush(f, c); /* the socket may have drained since: then the deadline has moved or is gone */
-    if (c->state == CLIENT_GONE || c->write_due_ms == 0 || c->write_due_ms > f->now_ms)
+    if (c->state >= CLIENT_FAILED || c->write_due_ms == 0 || c->write_due_ms > f->now_ms)
         return;
     client_log(c, LOG_INFO, "Slow Consumer Detected: WriteDeadline of %.3gs exceeded with %llu total bytes.",
                f->settings.write_deadline_ms / 1000.0, (unsigned long long)c->out_bytes);
     counter_add(f->counters, COUNTER_SLOW_CONSUMERS, 1);
-    client_close(f, c, "Slow Consumer (Write Deadline)");
+    client_fail(f, c, "Slow Consumer (Write Deadline)");
+}
+
+static bool is_due(const struct frontend *f, uint64_t due_ms) {
+    return due_ms != 0 && due_ms <= f->now_ms;
 }
 
 void timers_run(struct frontend *f) {
     while (f->heap_count > 0 && f->heap[0]->due_ms <= f->now_ms) {
         struct client *c = f->heap[0];
-        if (c->stall_due_ms != 0 && c->stall_due_ms <= f->now_ms) {
+        if (c->state >= CLIENT_FAILED) {
+            timer_remove(f, c);
+            continue;
+        }
+        if (is_due(f, c->stall_due_ms)) {
             c->stall_due_ms = 0;
             c->flags &= ~(uint32_t)CLIENT_STALLED;
             client_wake(f, c);
         }
-        if (c->auth_due_ms != 0 && c->auth_due_ms <= f->now_ms)
+        if (is_due(f, c->auth_due_ms))
             login_due(f, c);
-        if (c->ping_due_ms != 0 && c->ping_due_ms <= f->now_ms) {
+        if (is_due(f, c->ping_due_ms)) {
             c->ping_due_ms = 0;
-            if (c->state != CLIENT_ENDING)
+            if (c->state < CLIENT_ENDING)
                 ping_due(f, c);
         }
-        if (c->state != CLIENT_GONE && c->write_due_ms != 0 && c->write_due_ms <= f->now_ms)
+        if (is_due(f, c->write_due_ms))
             write_due(f, c);
-        if (unlikely(c->tls != NULL) && tls_due_ms(c->tls) != 0 && tls_due_ms(c->tls) <= f->now_ms)
+        if (unlikely(c->tls != NULL) && c->state < CLIENT_FAILED && is_due(f, tls_due_ms(c->tls)))
             tls_due(f, c);
         timer_update(f, c);
     }

@@ -180,11 +180,12 @@ void tls_accept(struct frontend *f, struct client *c) {
     bool looks = f->tls->allow_non_tls || (f->tls->first && f->tls->first_after_ms > 0);
     if (!f->tls->first)
         accept_info(f, c);
-    struct tls *t = c->state < CLIENT_ENDING ? calloc(1, sizeof *t) : NULL;
+    struct tls *t = calloc(1, sizeof *t);
     if (!t) {
-        client_close(f, c, "Out Of Memory");
+        client_no_memory(f, c);
         return;
     }
+    t->client = c;
     t->context = f->tls;
     t->context->references++;
     t->fd = c->fd;
@@ -218,7 +219,7 @@ static void fail(struct frontend *f, struct client *c, const char *text) {
     counter_add(f->counters, COUNTER_HANDSHAKES_FAILED, 1);
     client_log(c, LOG_ERROR, "TLS handshake error: %s", text);
     c->tls->phase = TLS_BROKEN;
-    client_close(f, c, "TLS Handshake Failure");
+    client_fail(f, c, "TLS Handshake Failure");
 }
 
 /* The words of nats-server where OpenSSL has others. */
@@ -338,7 +339,7 @@ static bool make_ssl(struct frontend *f, struct client *c) {
     BIO *in = t->ssl ? tls_record_source(t) : NULL, *out = in ? BIO_new_socket(c->fd, BIO_NOCLOSE) : NULL;
     if (!out) {
         BIO_free(in);
-        client_close(f, c, "Out Of Memory");
+        client_no_memory(f, c);
         return false;
     }
     client_log(c, LOG_DEBUG, "Starting TLS client connection handshake");
@@ -361,7 +362,7 @@ static bool handshake(struct frontend *f, struct client *c) {
     tls_now = NULL;
     int error = errno, why = SSL_get_error(t->ssl, done);
     if (!tls_record_end(t)) {
-        client_close(f, c, "Out Of Memory");
+        client_no_memory(f, c);
         return false;
     }
     switch (why) {
@@ -404,7 +405,7 @@ void tls_due(struct frontend *f, struct client *c) {
         counter_add(f->counters, COUNTER_HANDSHAKES_FAILED, 1);
         client_log(c, LOG_ERROR,
                    t->waits ? "TLS handshake timeout: the signer has not answered" : "TLS handshake timeout");
-        client_close(f, c, "TLS Handshake Failure");
+        client_fail(f, c, "TLS Handshake Failure");
     }
 }
 
@@ -540,12 +541,11 @@ static void end_job(struct client *c) {
     tls_record_end(t);
 }
 
-void tls_end(struct frontend *f, struct client *c, bool polite) {
+void tls_end(struct client *c, bool polite) {
     struct tls *t = c->tls;
     if (t->waits == TLS_WAITS_SIGNER)
         end_job(c);
-    else if (t->waits == TLS_WAITS_JOB)
-        tls_sign_forget(f, c);
+    list_remove(&t->jobless);
     if (polite && t->phase == TLS_OPEN && SSL_is_init_finished(t->ssl))
         SSL_shutdown(t->ssl);
     ERR_clear_error();

@@ -63,7 +63,6 @@ void tls_sign_start(struct frontend *f, struct client *c);
 void tls_sign_give_up(struct client *c);
 /* No job was free for c: it is resumed when there is one. */
 void tls_sign_wait_for_job(struct frontend *f, struct client *c);
-void tls_sign_forget(struct frontend *f, struct client *c); /* c waits for no job any more */
 
 /* ---- tls.c ---- */
 
@@ -76,6 +75,7 @@ enum tls_phase {
 enum tls_wait { TLS_WAITS_NOT, TLS_WAITS_SIGNER, TLS_WAITS_JOB };
 
 struct tls {
+    struct client *client;
     struct tls_context *context;
     SSL *ssl; /* null until the first record has come */
     int fd;
@@ -94,6 +94,7 @@ struct tls {
     uint64_t due_ms;  /* the handshake's end; 0: none */
     uint64_t left_ms; /* while it waits for us: of the client's own time */
     uint32_t slot;    /* while it waits for the signer */
+    struct list_link jobless; /* while it waits for a job */
     char *raw;
     uint8_t *certificate; /* the client's own, DER; where authd maps it */
 };

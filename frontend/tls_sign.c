@@ -31,7 +31,7 @@ struct tls_signer {
     uint32_t free_count;
     uint8_t free[TLS_JOBS];
     struct slot slot[TLS_JOBS];
-    struct vector jobless;
+    struct list jobless; /* of struct tls: handshakes that found no job, oldest first */
 };
 _Static_assert(TLS_JOBS <= 256, "a slot's number fits into free[]");
 
@@ -47,6 +47,7 @@ static enum err make(struct frontend *f) {
     for (uint32_t i = 0; i < TLS_JOBS; i++)
         s->free[i] = (uint8_t)(TLS_JOBS - 1 - i);
     s->free_count = TLS_JOBS;
+    list_init(&s->jobless);
     f->signer = the_signer = s;
     return ERR_OK;
 }
@@ -133,19 +134,16 @@ void tls_sign_give_up(struct client *c) {
 
 void tls_sign_wait_for_job(struct frontend *f, struct client *c) {
     c->tls->waits = TLS_WAITS_JOB;
-    check(vector_add(&f->signer->jobless, c));
-}
-
-void tls_sign_forget(struct frontend *f, struct client *c) {
-    vector_remove(&f->signer->jobless, c);
+    list_add(&f->signer->jobless, &c->tls->jobless);
 }
 
 static void serve_jobless(struct frontend *f) {
     struct tls_signer *s = f->signer;
-    for (uint32_t n = s->jobless.count; n > 0 && s->jobless.count > 0 && s->free_count > 0; n--) {
-        struct client *c = s->jobless.at[0]; /* who waits longest */
-        memmove(s->jobless.at, s->jobless.at + 1, --s->jobless.count * sizeof *s->jobless.at);
-        tls_resume(f, c);
+    const struct list_link *last = s->jobless.head.prev, *link = NULL; /* a handshake that finds none again waits behind it */
+    while (link != last && s->free_count > 0 && !list_is_empty(&s->jobless)) {
+        struct list_link *longest = list_pop(&s->jobless);
+        link = longest;
+        tls_resume(f, list_entry(longest, struct tls, jobless)->client);
     }
 }
 

@@ -90,15 +90,11 @@ static void play_supervisor(void) {
 
 static void open_frontend(void) {
     struct frontend *f = &frontend;
-    f->listener = -1;
+    check(frontend_open(f) == ERR_OK);
     f->now_ms = 1000;
-    hash_key_make(&f->hash);
     connect_prepare();
-    f->by_number = calloc(SOFT_CONNS_MAX, sizeof(struct client *));
-    f->generation = calloc(SOFT_CONNS_MAX, sizeof(uint32_t));
-    f->number_free = calloc(SOFT_CONNS_MAX, sizeof(uint32_t));
     f->epoll = epoll_create1(0);
-    check(f->by_number && f->generation && f->number_free && f->epoll >= 0);
+    check(f->epoll >= 0);
     if (f->epoll == CONTROL_FD) { /* that number is the supervisor's */
         f->epoll = fcntl(f->epoll, F_DUPFD, CONTROL_FD + 1);
         close(CONTROL_FD);

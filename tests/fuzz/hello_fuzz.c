@@ -36,7 +36,7 @@ static char *make_certificate(void) {
 }
 
 static void prepare(struct frontend *f) {
-    check(tls_prepare() == ERR_OK);
+    check(frontend_open(f) == ERR_OK && tls_prepare() == ERR_OK);
     char *pem = make_certificate(), why[256];
     Bulkhead__Tls m = BULKHEAD__TLS__INIT;
     m.chain_bytes = (uint32_t)strlen(pem);
@@ -81,8 +81,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         while (c->state < CLIENT_ENDING && c->tls && tls_read(f, c, at_once, sizeof at_once) > 0)
             continue;
     }
-    client_close(f, c, "the end");
-    client_bury(f);
+    client_fail(f, c, "the end");
+    ends_run(f);
     check(f->client_count == 0 && f->heap_count == 0);
     close(ends[1]);
     return 0;

@@ -1,0 +1,99 @@
+/* What has ended leaves every module.
+ *
+ *   OPEN, BOUND --client_finish--> ENDING --all said--> FAILED --ends_run--> GONE --CONN_FREE--> freed
+ *       `-----------------client_fail-----------------^
+ *
+ * An ending is a mark (client.c), set anywhere: in the middle of parsing, of a delivery, of a handshake. Here, once a turn and
+ * called by nothing that is at work on a connection, buffers are freed and sockets closed. After its socket is closed the struct
+ * stays, with its binding and subscriptions, until the router has freed the connection's number: a new router may have to be told of
+ * it.
+ */
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "frontend/frontend.h"
+
+/* No more input. What is to be said still goes out. */
+static void fall_silent(struct frontend *f, struct client *c) {
+    login_drop(f, c);
+    input_release(c);
+    list_remove(&c->ready);
+    list_remove(&c->waits);
+    if (c->flags & CLIENT_DISARMED)
+        return;
+    c->flags |= CLIENT_DISARMED;
+    client_sync_events(f, c);
+}
+
+/* Input that nobody will read would turn our close into a reset, and a reset could overtake the last text. */
+static void drain_input(int fd) {
+    char sink[16384];
+    for (int i = 0; i < 16; i++)
+        if (recv(fd, sink, sizeof sink, MSG_DONTWAIT) <= 0)
+            return;
+}
+
+static void close_socket(struct frontend *f, struct client *c) {
+    if (c->flags & CLIENT_POLITE)
+        drain_input(c->fd);
+    close(c->fd);
+    c->fd = -1;
+    f->client_count--;
+    accept_place_back(f, c);
+}
+
+/* Only what a replay needs stays. */
+static void leave(struct frontend *f, struct client *c) {
+    client_log(c, LOG_DEBUG, "Client connection closed: %s", c->reason);
+    if (unlikely(c->tls != NULL))
+        tls_end(c, (c->flags & CLIENT_POLITE) && c->out_bytes == 0);
+    login_drop(f, c);
+    input_release(c);
+    out_drop(f, c);
+    timer_remove(f, c);
+    struct list_link *links[] = {&c->fenced, &c->dirty, &c->borrows, &c->owes, &c->ready, &c->waits};
+    for (size_t i = 0; i < sizeof links / sizeof *links; i++)
+        list_remove(links[i]);
+    free(c->fence);
+    free(c->who);
+    free(c->user);
+    c->fence = c->who = c->user = NULL;
+    close_socket(f, c);
+    c->state = CLIENT_GONE;
+    if (c->number != NO_NUMBER)
+        owes(f, c);
+    else
+        free(c);
+}
+
+void ends_freed(struct frontend *f, struct client *c) {
+    sub_drop_all(f, c);
+    f->by_number[c->number] = NULL;
+    number_free(f, c->number);
+    c->number = NO_NUMBER;
+    list_remove(&c->owes);
+    list_add(&f->ended, &c->ended);
+}
+
+void ends_run(struct frontend *f) {
+    for (struct list_link *link; (link = list_pop(&f->ended));) {
+        struct client *c = list_entry(link, struct client, ended);
+        switch ((enum client_state)c->state) {
+        case CLIENT_ENDING:
+            fall_silent(f, c);
+            break;
+        case CLIENT_FAILED:
+            leave(f, c);
+            break;
+        case CLIENT_GONE:
+            free(c);
+            break;
+        case CLIENT_OPEN:
+        case CLIENT_BOUND:
+            check(false);
+        }
+    }
+}

@@ -162,6 +162,12 @@ static enum err on_peer(struct channel *c, void *owner, const void *message, con
     return e;
 }
 
+static enum err on_poke(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)c, (void)message, (void)fds;
+    counter_add(((struct authd *)owner)->counters, COUNTER_HEARTBEAT, 1);
+    return ERR_OK;
+}
+
 static enum err on_stop(struct channel *c, void *owner, const void *message, const int *fds) {
     (void)c, (void)owner, (void)message, (void)fds;
     exit(0);
@@ -175,6 +181,7 @@ static const struct channel_rule control_rules[] = {
     {MESSAGE_PREPARE, 0, IN(STATE_SERVING), 4096, &bulkhead__settings__descriptor, on_prepare},
     {MESSAGE_COMMIT, 0, IN(STATE_SERVING), 64, &bulkhead__commit__descriptor, on_commit},
     {MESSAGE_PEER, 1, IN(STATE_SERVING), 64, &bulkhead__peer__descriptor, on_peer},
+    {MESSAGE_POKE, 0, IN(STATE_BOOK) | IN(STATE_SERVING), 0, &bulkhead__poke__descriptor, on_poke},
     {MESSAGE_STOP, 0, IN_ALL, 0, &bulkhead__stop__descriptor, on_stop},
 };
 

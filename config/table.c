@@ -273,6 +273,9 @@ const struct option option_table[] = {
     {"replay", IN(PATIENCE), IS(PERIOD), AT(replay_ns), FLAG("replay_ms", "MS"), .flag_unit = 1000000,
      DEFAULT("500ms"), BOUNDS(1000000, INT64_C(600000000000)), UNIT("duration"),
      DOC("How long the replay to a new router may take.")},
+    {"hang", IN(PATIENCE), IS(PERIOD), AT(hang_ns), FLAG("hang_ms", "MS"), .flag_unit = 1000000,
+     DEFAULT("400ms"), BOUNDS(50000000, INT64_C(600000000000)), UNIT("duration"),
+     DOC("How long a process may work or sleep without a sign of life before it is killed.")},
 
     {"connection", IN(MEMORY), IS(INT), AT(conn_memory), LIVE, FLAG("memory_connection", "BYTES"), DEFAULT("536870912"),
      BOUNDS(4096, INT64_C(1) << 50), UNIT("bytes"), SAID("memory connection"),

@@ -188,6 +188,12 @@ static enum err on_replay(struct channel *c, void *owner, const void *message, c
     return ERR_OK;
 }
 
+static enum err on_poke(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)c, (void)message, (void)fds;
+    counter_add(((struct frontend *)owner)->counters, COUNTER_HEARTBEAT, 1);
+    return ERR_OK;
+}
+
 static enum err on_stop(struct channel *c, void *owner, const void *message, const int *fds) {
     (void)c, (void)message, (void)fds;
     ((struct frontend *)owner)->stopping = true;
@@ -209,6 +215,7 @@ static const struct channel_rule rules[] = {
     {MESSAGE_COMMIT, 0, IN_SET | IN_LINKED | IN_GOING, 64, &bulkhead__commit__descriptor, on_commit},
     {MESSAGE_LAME_DUCK, 0, IN_GOING, 64, &bulkhead__lame_duck__descriptor, on_lame_duck},
     {MESSAGE_SHED, 0, IN_LINKED | IN_GOING, 64, &bulkhead__shed__descriptor, on_shed},
+    {MESSAGE_POKE, 0, IN_SET | IN_LINKED | IN_GOING, 0, &bulkhead__poke__descriptor, on_poke},
     {MESSAGE_STOP, 0, IN_NEW | IN_SET | IN_LINKED | IN_GOING, 64, &bulkhead__stop__descriptor, on_stop},
 };
 

@@ -50,6 +50,7 @@ enum message_type {
     MESSAGE_AUTH_PART,
     MESSAGE_KEYS,
     MESSAGE_TLS,
+    MESSAGE_POKE,
     MESSAGE_POLICY = 32,
     MESSAGE_LOGIN,
     MESSAGE_BOUND,

@@ -210,6 +210,13 @@ static enum err on_peer(struct channel *c, void *owner, const void *message, con
     return e;
 }
 
+static enum err on_poke(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)message, (void)fds;
+    struct router *r = owner;
+    counter_add(r->counters, c->state == STATE_SPARE ? COUNTER_HEARTBEAT_SPARE : COUNTER_HEARTBEAT, 1);
+    return ERR_OK;
+}
+
 static enum err on_stop(struct channel *c, void *owner, const void *message, const int *fds) {
     (void)c, (void)owner, (void)message, (void)fds;
     exit(0);
@@ -225,6 +232,7 @@ static const struct channel_rule control_rules[] = {
     {MESSAGE_BEGIN, 0, IN_SERVING, 64, &bulkhead__begin__descriptor, on_begin},
     {MESSAGE_LINK_DOWN, 0, IN_SERVING, 64, &bulkhead__link_down__descriptor, on_link_down},
     {MESSAGE_PEER, 1, IN_SERVING, 64, &bulkhead__peer__descriptor, on_peer},
+    {MESSAGE_POKE, 0, IN_SPARE | IN_SERVING, 0, &bulkhead__poke__descriptor, on_poke},
     {MESSAGE_STOP, 0, IN_ALL, 64, &bulkhead__stop__descriptor, on_stop},
 };
 

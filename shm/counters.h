@@ -11,6 +11,7 @@
 
 #define COUNTER_TABLE(X)                                                                                               \
     X(HEARTBEAT, "turns of the main loop")                                                                             \
+    X(HEARTBEAT_SPARE, "the same of the router that waits")                                                            \
     X(IN_MSGS, "messages from connections")                                                                            \
     X(IN_BYTES, "payload bytes of them")                                                                               \
     X(OUT_MSGS, "messages to connections")                                                                             \

@@ -62,6 +62,10 @@ static void stop_polling(struct supervisor *s, struct child *c) {
     c->polled = 0;
 }
 
+bool child_is_spare(const struct supervisor *s, const struct child *c) {
+    return c->role->role == BULKHEAD__ROLE__ROLE_ROUTER && s->router && c->number != s->router;
+}
+
 /* ---- sending ---- */
 
 void child_signal(const struct child *c, int signal_number) {
@@ -184,10 +188,10 @@ enum err child_start(struct supervisor *s, struct child *c, int counters_fd) {
         c->restart_ms = s->now_ms + RETRY_MS;
         return ERR_SYSTEM;
     }
-    c->ready = c->blamed = c->awaited = c->dismissed = c->told_tls = false;
+    c->ready = c->blamed = c->stopped = c->awaited = c->dismissed = c->told_tls = false;
+    c->hangs = (struct hangs){0};
     c->generation = c->prepared = s->settings.generation;
     c->told = UINT32_MAX;
-    c->started_ms = s->now_ms;
     c->polled = EPOLLIN;
     poll_fd(s, c->control.fd, c, false, EPOLLIN, EPOLL_CTL_ADD);
     poll_fd(s, c->pidfd, c, true, EPOLLIN, EPOLL_CTL_ADD);
@@ -272,17 +276,12 @@ uint32_t child_restart_delay(struct supervisor *s, const struct child *c, struct
     return delay_ms;
 }
 
-/* The one of the routers that only waits. */
-static bool is_spare(const struct supervisor *s, const struct child *c) {
-    return c->role->role == BULKHEAD__ROLE__ROLE_ROUTER && s->router && c->number != s->router;
-}
-
 /* Says what happened and returns whether it was the child's own fault. *signal_number: what it died of, 0 for an exit.
  */
 static bool judge_death(const struct supervisor *s, const struct child *c, const siginfo_t *info, int *signal_number) {
     bool exited = info->si_code == CLD_EXITED;
     *signal_number = exited ? 0 : info->si_status;
-    bool outside = !exited && (info->si_status == SIGKILL || info->si_status == SIGTERM) && !c->blamed;
+    bool outside = !exited && (info->si_status == SIGKILL || info->si_status == SIGTERM) && (!c->blamed || c->stopped);
     if ((s->stop || c->dismissed) && (exited ? info->si_status == 0 : outside)) {
         log_debug("%s %u (pid %d) has ended", c->role->name, child_link(c), (int)c->pid);
         return !outside;
@@ -292,7 +291,7 @@ static bool judge_death(const struct supervisor *s, const struct child *c, const
         snprintf(how, sizeof how, "exited with status %d", info->si_status);
     else
         snprintf(how, sizeof how, "was killed by signal %d (%s)", info->si_status, strsignal(info->si_status));
-    bool spare = is_spare(s, c);
+    bool spare = child_is_spare(s, c);
     log_line(outside ? LOG_WARN : LOG_ERROR, "%s %u%s (pid %d) %s: %s", c->role->name, child_link(c),
              spare ? ", the spare," : "", (int)c->pid, how, spare ? "another spare is started" : c->role->death);
     return !outside;

@@ -21,32 +21,32 @@ static const struct family_role table[FAMILY_ROLE_END] = {
         LOGD, "logd", "bulkhead-logd", .uid_offset = 0, .most = 1,
         .gifts = GIFT_STDERR,
         .peers = 0,
-        .death = "log lines may be missing here"},
+        .work = 1, .death = "log lines may be missing here"},
     [ROUTER] = { /* the one at work, and the spare that waits */
         ROUTER, "router", "bulkhead-router", .uid_offset = 1, .most = 2,
         .gifts = GIFT_KEY | GIFT_COMMIT | GIFT_BOOK_R | GIFT_LINKS,
         .peers = TO(AUTHD),
-        .death = "another one takes its place, clients stay connected"},
+        .work = 1, .death = "another one takes its place, clients stay connected"},
     [AUTHD] = {
         AUTHD, "authd", "bulkhead-authd", .uid_offset = 3, .most = 1,
         .gifts = GIFT_KEY | GIFT_BOOK_W,
         .peers = TO(ROUTER) | TO(FRONTEND),
-        .death = "logins wait for a new one"},
+        .work = 4, .death = "logins wait for a new one"},
     [CONFIG] = { /* lives while the configuration is read (supervisor/reader.c) */
         CONFIG, "config", "bulkhead-config", .uid_offset = 4, .most = 1,
         .gifts = GIFT_BRIEF,
         .peers = 0,
-        .death = "the configuration is not read"},
+        .work = 1, .death = "the configuration is not read"},
     [SIGNER] = { /* runs while there is TLS */
         SIGNER, "signer", "bulkhead-signer", .uid_offset = 5, .most = 1,
         .gifts = GIFT_KEYS,
         .peers = TO(FRONTEND),
-        .death = "handshakes wait for a new one"},
+        .work = 1, .death = "handshakes wait for a new one"},
     [FRONTEND] = {
         FRONTEND, "frontend", "bulkhead-frontend", .uid_offset = 16, .most = LINKS_MAX,
         .gifts = GIFT_LINK | GIFT_LISTENER | GIFT_FILES,
         .peers = TO(AUTHD) | TO(SIGNER),
-        .death = "its clients reconnect"},
+        .work = 1, .death = "its clients reconnect"},
 };
 /* clang-format on */
 

@@ -39,6 +39,7 @@ struct family_role {
     uint32_t most;          /* processes at a time */
     uint32_t gifts;         /* enum family_gift */
     uint32_t peers;         /* 1 << role for each role that it has a socket to */
+    uint32_t work;          /* longest honest work in one go, in units of patience { hang } (supervisor/hangs.h) */
     const char *death;      /* what follows from its death, for the log line */
 };
 

@@ -22,6 +22,8 @@
 #include "ipc/control.pb-c.h"
 #include "ipc/note.h"
 #include "ipc/settings.h"
+#include "shm/counters.h"
+#include "shm/memfd.h"
 #include "supervisor/logd.h"
 
 static const struct sandbox_call allowed_calls[] = {
@@ -49,6 +51,7 @@ struct logd {
     char tag[256], host[256];
     struct timespec time;
     int epoll_fd;
+    struct counters *counters;
     unsigned pipe_count;
     bool had_pipe;
     size_t out_len;
@@ -112,9 +115,13 @@ static enum err watch(const struct logd *l, int fd, void *what) {
 }
 
 static enum err on_settings(struct channel *c, void *owner, const void *message, const int *fds) {
-    (void)owner;
     (void)message;
-    close(fds[0]); /* the counters page: nothing to count yet */
+    void *counters;
+    enum err e = memfd_map(&counters, fds[0], sizeof(struct counters), 1);
+    close(fds[0]);
+    if (e != ERR_OK)
+        return e;
+    ((struct logd *)owner)->counters = counters;
     c->state = 1;
     return note_send(c->fd, NOTE_READY, 0, 0);
 }
@@ -176,9 +183,16 @@ static enum err on_sink(struct channel *c, void *owner, const void *message, con
     return ERR_OK;
 }
 
+static enum err on_poke(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)c, (void)message, (void)fds;
+    counter_add(((struct logd *)owner)->counters, COUNTER_HEARTBEAT, 1);
+    return ERR_OK;
+}
+
 static const struct channel_rule rules[] = {
     {MESSAGE_SINK, 1, 1 << 1, 4096, &bulkhead__sink__descriptor, on_sink},
     {MESSAGE_SETTINGS, 1, 1 << 0, 4096, &bulkhead__settings__descriptor, on_settings},
+    {MESSAGE_POKE, 0, 1 << 1, 0, &bulkhead__poke__descriptor, on_poke},
     {MESSAGE_LOG_PIPE, 1, 1 << 1, 256, &bulkhead__log_pipe__descriptor, on_log_pipe},
 };
 
@@ -197,6 +211,8 @@ static bool turn(struct logd *l) {
             close_pipe(l, p);
     }
     write_out(l);
+    if (l->counters)
+        counter_add(l->counters, COUNTER_HEARTBEAT, 1);
     return l->control.fd >= 0 ? !l->had_pipe || l->pipe_count : l->pipe_count;
 }
 

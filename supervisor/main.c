@@ -382,6 +382,7 @@ static int run_timers(struct supervisor *s) {
     earlier(&next, reload_tick(s));
     earlier(&next, lame_tick(s));
     earlier(&next, notify_tick(s->now_ms));
+    earlier(&next, watch_tick(s));
     if (s->stop) {
         go_on_stopping(s);
         earlier(&next, s->stop == STOP_EDGES ? s->stop_edges_ms : s->stop_all_ms);
@@ -455,6 +456,7 @@ int main(int argc, char **argv) {
     make_memory(&s);
     open_loop(&s);
 
+    watch_begin(&s);
     logging_start(&s);
     authd_start(&s);
     signer_settle(&s);

@@ -45,6 +45,7 @@ static void send_links(struct supervisor *s) {
 static void put_to_work(struct supervisor *s, struct child *c) {
     s->router = c->number;
     s->router_state = ROUTER_RECOVERING;
+    c->hangs.poked = false; /* its heartbeat is another one now */
     Bulkhead__Kernel kernel = BULKHEAD__KERNEL__INIT;
     kernel.epoch = ++s->epoch;
     kernel.died_signal = s->died_signal;
@@ -136,8 +137,8 @@ void routers_on_exit(struct supervisor *s, struct child *c, bool fault, int sign
     if (c->number == s->router) {
         s->router = 0;
         s->router_state = ROUTER_NONE;
-        /* A router that the supervisor itself has killed, because it hangs, died of what it was working on. */
-        bool outside = (signal_number == SIGKILL || signal_number == SIGTERM) && !c->blamed;
+        /* A router that was killed because it hangs died of what it was working on; one that somebody had stopped did not. */
+        bool outside = (signal_number == SIGKILL || signal_number == SIGTERM) && (!c->blamed || c->stopped);
         s->died_signal = outside ? 0 : signal_number;
         s->router_died_ms = s->now_ms;
         edges_router_died(s);

@@ -18,6 +18,7 @@
 #include "ipc/settings.h"
 #include "shm/binding.h"
 #include "supervisor/family.h"
+#include "supervisor/hangs.h"
 #include "supervisor/links.h"
 #include "supervisor/listeners.h"
 #include "supervisor/places.h"
@@ -36,12 +37,13 @@ struct child {
     uint32_t polled;               /* epoll events of the control socket */
     bool ready;                    /* has reported NOTE_READY */
     bool blamed;                   /* was killed for what it did */
+    bool stopped;                  /* was killed because it stood stopped: that is no fault of its own */
     bool awaited;                  /* owes an answer to a reload */
     bool dismissed;                /* was told to end, and nobody follows it */
     bool told_tls;                 /* has had a Tls, so every change must reach it */
     uint32_t generation, prepared; /* of the settings that it has; of those that it could take */
     uint32_t told;                 /* generation of the parts that it was sent last; UINT32_MAX: none */
-    uint64_t started_ms;
+    struct hangs hangs;
     uint64_t restart_ms; /* not running: when to start it; 0: not by time */
 };
 
@@ -145,6 +147,10 @@ struct supervisor {
 
     struct restarts authd_restarts, signer_restarts;
 
+    /* watch over hangs */
+    uint32_t hang_ms;  /* patience { hang } */
+    uint64_t watch_ms; /* the last look at all children */
+
     /* edges */
     uint32_t edge_count;
     struct edge edge[LINKS_MAX];
@@ -195,6 +201,9 @@ void child_blame(struct child *c, const char *what);
 
 void child_signal(const struct child *c, int signal_number);
 
+/* True for that one of the routers that only waits. */
+bool child_is_spare(const struct supervisor *s, const struct child *c);
+
 /* Makes a socket pair between two running children, which the family table must allow, and tells each who the other is.
  */
 void child_introduce(struct supervisor *s, struct child *a, struct child *b);
@@ -243,6 +252,11 @@ void parts_read(struct supervisor *s, bool test, bool (*meanwhile)(void *), stru
 
 /* Sends a child what it is to have out of p under that generation; most get nothing. */
 void parts_send(struct supervisor *s, struct child *c, struct parts *p, uint32_t generation);
+
+/* ---- watch.c ---- */
+
+void watch_begin(struct supervisor *s);
+uint64_t watch_tick(struct supervisor *s); /* returns when to call again, 0: no need */
 
 /* ---- routers.c ---- */
 

@@ -5,7 +5,7 @@ import socket
 import time
 
 from family import kill, live_router, wait_family
-from harness import SLOWNESS, Client, bulkhead_only, wait_until
+from harness import SLOWNESS, UNWATCHED, Client, bulkhead_only, wait_until
 from identity import REFUSED
 from reload_users_test import ANN, BEN, DONE, ReloadCase, users
 
@@ -53,7 +53,7 @@ class StoppedProcessTest(ReloadCase):
     def test_a_frontend_has_no_veto(self):
         """A password changes while one frontend stands still: it is in force at the other one at once, and the stopped one is
         replaced by a process that has the new settings."""
-        self.serve(users(ANN, BEN) + "max_payload: 1000\n", frontends=2)
+        self.serve(users(ANN, BEN) + "max_payload: 1000\n", frontends=2, **UNWATCHED)
         stopped = self.server.child_pids()["frontend"][0]
         clients = [self.login("ben", "pb") for _ in range(12)]
         beside, held = self.split(clients, stopped)
@@ -78,7 +78,7 @@ class StoppedProcessTest(ReloadCase):
         self.assertNotIn(FAILED, self.server.log())
 
     def test_a_spare_router_has_none_either(self):
-        self.serve(users(ANN), frontends=1)
+        self.serve(users(ANN), frontends=1, **UNWATCHED)
         spare = next(pid for pid in self.server.child_pids()["router"] if pid != live_router(self.server))
         kill(self.server, spare, signal.SIGSTOP)
         self.reload(users(BEN))
@@ -88,7 +88,7 @@ class StoppedProcessTest(ReloadCase):
 
     def test_authd_that_says_nothing_is_replaced(self):
         """It alone can say whether its part is good: the reload is refused, and the next one finds its successor."""
-        self.serve(users(ANN), frontends=1)
+        self.serve(users(ANN), frontends=1, **UNWATCHED)
         stopped = self.server.child_pids()["authd"][0]
         ann = self.login("ann", "pa")
         kill(self.server, stopped, signal.SIGSTOP)

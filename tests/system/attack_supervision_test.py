@@ -3,13 +3,19 @@
 Signals are sent by pid: SIGSEGV stands for a crash, SIGSTOP for a hang.
 """
 
+import os
+import shutil
 import signal
+import tempfile
+import time
 import unittest
 
+from certificates import Authority
 from family import kill, live_router, wait_family
-from harness import Client, Server, bulkhead_only, wait_until
+from harness import SLOWNESS, Client, Server, bulkhead_only, wait_until
 
 CRASHES = 12
+HANG_MS = int(400 * SLOWNESS)
 
 
 @bulkhead_only("its parts are processes of their own")
@@ -98,3 +104,82 @@ class YoungDeathTest(SupervisionCase):
         self.assertNotIn("clients stay connected", log)
         self.assertEqual(live_router(self.server), live)
         self.check_serves()
+
+
+class HangTest(SupervisionCase):
+    """Each part is stopped once, in a family that is idle but for one client on each of its frontends."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix="bulkhead-hang-")
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        os.chmod(cls.folder, 0o755)
+        cls.ca = Authority(cls.folder)
+        pair = cls.ca.server()
+        cls.server = Server(frontends=2, hang_ms=HANG_MS, config="allow_non_tls: true\n"
+                            f"tls {{ cert_file: {pair.cert}, key_file: {pair.key} }}")
+        cls.addClassCleanup(cls.server.stop)
+
+    def stop(self, role, pid, words, successors=1):
+        """Returns the pids of the role when the successor is there."""
+        wait_family(self.server, frontend=2, signer=1)
+        before, begun = self.pids(role), time.monotonic()
+        self.assertTrue(kill(self.server, pid, signal.SIGSTOP))
+        line = self.server.wait_log(f"(pid {pid}) hangs: for ")
+        print(f"{role} found after {1000 * (time.monotonic() - begun):.0f} ms")
+        self.assertRegex(line, words + r" \(pid \d+\) hangs: for \d+ ms it has stood stopped. It is killed")
+        wait_until(lambda: len(self.others(role, before)) == successors, f"the next {role}")
+        wait_family(self.server, frontend=2, signer=1)
+        self.assertNotIn(pid, self.pids(role))
+        self.check_serves(4)
+
+    def test_router(self):
+        with Client(self.server, verbose=False) as client:
+            client.send(b"SUB a 1\r\n")
+            client.fence()
+            self.stop("router", live_router(self.server), r"router \d")
+            client.send(b"PUB a 2\r\nhi\r\n")
+            self.assertEqual(client.receive_message(), (b"a", b"1", b"hi"))
+
+    def test_spare(self):
+        wait_family(self.server, frontend=2, signer=1)
+        live = live_router(self.server)
+        seen = self.server.log().count(" took over ")
+        self.stop("router", self.others("router", [live])[0], ", the spare,")
+        self.assertEqual(live_router(self.server), live)
+        self.assertEqual(self.server.log().count(" took over "), seen)
+
+    def test_authd(self):
+        self.stop("authd", self.pids("authd")[0], "authd 0")
+
+    def test_signer(self):
+        with Client(self.server, tls=self.ca.context(), verbose=False) as client:
+            client.fence()
+            self.stop("signer", self.pids("signer")[0], "signer 0")
+            client.fence()
+        with Client(self.server, tls=self.ca.context(), verbose=False) as client:
+            client.fence()
+
+    def test_logd(self):
+        self.stop("logd", self.pids("logd")[0], "logd 0")
+
+    def test_frontend(self):
+        """Its clients reconnect."""
+        self.stop("frontend", self.pids("frontend")[1], r"frontend \d")
+
+    def test_idle_family_is_left_alone(self):
+        """Nothing hangs while nothing is to do, and looking costs next to nothing."""
+        wait_family(self.server, frontend=2, signer=1)
+        before, begun = self.server.child_pids(), self.processor_ns()
+        time.sleep(10 * HANG_MS / 1000)
+        spent = self.processor_ns() - begun
+        self.assertEqual(self.server.child_pids(), before)
+        self.assertLess(spent, 10 * HANG_MS * 1e6 / 20)
+        print(f"{spent / 1e6:.1f} ms of processor in {10 * HANG_MS} ms")
+
+    def processor_ns(self):
+        total = 0
+        for pid in [self.server.pid] + sum(self.server.child_pids().values(), []):
+            with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
+                total += int(file.read().split()[0])
+        return total

@@ -16,7 +16,7 @@ import unittest
 from certificates import Authority, openssl
 from credentials import Nkey, bcrypt_hash
 from family import kill, wait_family
-from harness import Client, Server, bulkhead_only, is_sanitized, wait_until
+from harness import UNWATCHED, Client, Server, bulkhead_only, is_sanitized, wait_until
 from identity import REFUSED, IdentityCase
 from memory import search, search_proc_files
 
@@ -208,7 +208,7 @@ class PasswordsTest(CanaryCase):
 
     def test_while_a_verdict_is_out(self):
         """With an authd that does not answer, a password is in locked memory that no core dump has, and nowhere else."""
-        self.serve("authorization { timeout: 60, users: [ {user: plain, password: right} ] }\n", frontends=2)
+        self.serve("authorization { timeout: 60, users: [ {user: plain, password: right} ] }\n", frontends=2, **UNWATCHED)
         authd = self.server.child_pids()["authd"][0]
         words = {f"word {n}": canary() for n in range(6)}
         self.assertTrue(kill(self.server, authd, signal.SIGSTOP))

@@ -13,7 +13,7 @@ import unittest
 
 from credentials import Nkey, bcrypt_hash
 from family import Program, kill, wait_family
-from harness import DEADLINE, Client, bulkhead_only, raise_descriptor_limit, wait_until
+from harness import DEADLINE, UNWATCHED, Client, bulkhead_only, raise_descriptor_limit, wait_until
 from identity import REFUSED, IdentityCase, denied_publish
 
 KEY, OTHER_KEY = Nkey(), Nkey()
@@ -311,7 +311,7 @@ class AuthdAwayTest(PromisesCase):
 
     def test_stopped(self):
         """An authd that says nothing: established clients go on, who waits gets in when it is back."""
-        self.serve(CONFIG, frontends=2)
+        self.serve(CONFIG, frontends=2, **UNWATCHED)
         steady, waiting = self.as_user(ANN), []
         authd = self.server.child_pids()["authd"][0]
         self.subscribe(steady, b"SUB s 1\r\n")

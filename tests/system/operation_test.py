@@ -13,7 +13,7 @@ import types
 import unittest
 
 from family import kill, wait_family
-from harness import DEADLINE, EXECUTABLE, SLOWNESS, Client, Server, bulkhead_only, is_sanitized, wait_until
+from harness import DEADLINE, EXECUTABLE, SLOWNESS, UNWATCHED, Client, Server, bulkhead_only, is_sanitized, wait_until
 
 TRACED = b'CONNECT {"verbose":false,"pass": "s3cret", "auth_token":"t0ken","name":"n"}\r\nPUB a.b 8\r\nhel"lo!!\r\n'
 
@@ -370,7 +370,7 @@ class LastWordsTest(unittest.TestCase):
 
     @unittest.skipIf(is_sanitized(), "a sanitizer catches the signal")
     def test_last_words(self):
-        server = Server(flags=("-DV",), frontends=1)
+        server = Server(flags=("-DV",), frontends=1, **UNWATCHED)
         self.addCleanup(server.stop)
         for number, name in ((signal.SIGSEGV, "Segmentation fault"), (signal.SIGABRT, "Aborted"), (signal.SIGKILL, "Killed")):
             with self.subTest(name):

@@ -7,7 +7,7 @@ import time
 import unittest
 
 from family import counters, kill, live_router, take_overs_ms, wait_family
-from harness import EOF, SLOWNESS, Client, Server, bulkhead_only, wait_until
+from harness import EOF, SLOWNESS, UNWATCHED, Client, Server, bulkhead_only, wait_until
 
 DONE = "Reloaded server configuration"
 FAILED = "Failed to reload server configuration: "
@@ -103,7 +103,7 @@ class ReloadTest(unittest.TestCase):
     @unittest.skipUnless(os.geteuid() == 0, "only root sees the counters")
     def test_a_new_router_passes_what_was_let_in_before(self):
         """A message of the old max_payload lies in a ring when a router comes that has started under the new one."""
-        server = self.serve("max_payload: 400000\n", frontends=1, flags=("-D",))
+        server = self.serve("max_payload: 400000\n", frontends=1, flags=("-D",), **UNWATCHED)
         reader, writer = self.connect(server), self.connect(server)
         reader.send(b"SUB big 1\r\n")
         reader.fence()

@@ -18,7 +18,7 @@ import unittest
 
 import memory
 from family import kill, read_proc
-from harness import DEADLINE, Client, Server, bulkhead_only, is_sanitized, wait_until
+from harness import DEADLINE, UNWATCHED, Client, Server, bulkhead_only, is_sanitized, wait_until
 
 DONE = "Reloaded server configuration"
 FAILED = "Failed to reload server configuration: "
@@ -312,7 +312,7 @@ class SignerTest(unittest.TestCase):
         """Of authd too: a reload that one of them has not said yes to does not happen."""
         make_certificate(self.folder, "one")
         self.use("one")
-        server = self.serve(self.config, flags=["-D"])
+        server = self.serve(self.config, flags=["-D"], **UNWATCHED)
         for role in ("authd", "signer"):
             (pid,) = server.child_pids()[role]
             os.kill(pid, signal.SIGSTOP)

@@ -2,27 +2,25 @@
  *
  * A connection is charged a price for each subscription, a formula of its texts (sublist_price): what is charged at SUB is
  * given back when it ends, and nobody pays for what others do. The price is more than a subscription can take, so a bound of
- * prices is a bound of memory. An account is held to what its sublist really takes, pieces that are free amid others
- * included; so is the process, which is the sum of its accounts.
+ * prices is a bound of memory. An account, and the process, which is the sum of its accounts, are held to what is really
+ * used.
  *
- *   connection beyond its bound, account beyond its own:  the subscription is refused (RECORD_DENY_MEMORY)
- *   process beyond its bound:                             of the account that takes most, the connection that has taken
- *                                                         most is ended (RECORD_KICK_MEMORY), and so on
- *   process a quarter beyond it:                          every subscription is refused: removals have not kept up
+ *   connection, account or process beyond its bound:  the subscription is refused (RECORD_DENY_MEMORY)
+ *   process beyond its bound:                         of the account that uses most, the connection that has taken most is
+ *                                                     closed (RECORD_KICK_MEMORY), and so on until the rest fits
  *
- * "Has taken most" is the highest price since BIND: whoever fills chunks and leaves one piece in each holds their memory.
+ * Pieces that are free lie in chunks amid others, where only pieces of their size find room. Who makes subscriptions of ever
+ * other sizes and leaves one in each chunk holds far more than he uses. A quarter more than the process's bound may be held
+ * so; beyond it subscriptions are refused and connections closed one at a time. "Has taken most" is the highest price since
+ * BIND, which is what made those holes.
  */
 #include "base/log.h"
 #include "router/router.h"
 
-enum { SECOND_NS = 1000000000 };
+enum { NEXT_NS = 100000000 };
 
-static uint64_t account_bytes(const struct account *a) {
-    return a->sublist_bytes + (uint64_t)a->sub_count * SUBLIST_SUB_BYTES;
-}
-
-static uint64_t process_bytes(const struct router *r) {
-    return r->sublist_bytes + r->sub_count * SUBLIST_SUB_BYTES;
+static uint64_t holes_limit(const struct router *r) {
+    return r->settings.router_bytes + r->settings.router_bytes / 4;
 }
 
 /* What will be left when all that leaves has gone. A price is more than what it stands for, so this may be too little, and
@@ -37,15 +35,18 @@ static bool exceeds(uint64_t bytes, uint64_t limit) {
 
 bool memory_refuses(const struct router *r, const struct conn *c, const struct account *a, uint64_t price) {
     const struct settings *t = &r->settings;
-    return exceeds(c->sub_bytes + price, t->conn_bytes) || exceeds(account_bytes(a) + price, t->account_bytes) ||
-           exceeds(process_bytes(r) + price, t->router_bytes + t->router_bytes / 4);
+    return exceeds(c->sub_bytes + price, t->conn_bytes) || exceeds(a->used_bytes + price, t->account_bytes) ||
+           exceeds(r->held_bytes + price, holes_limit(r));
 }
 
 static void look(struct router *r, struct account *a) {
-    uint64_t bytes = sublist_bytes(a->sublist);
-    r->sublist_bytes += bytes - a->sublist_bytes;
-    a->sublist_bytes = bytes;
-    counter_set(r->counters, COUNTER_MEMORY, process_bytes(r));
+    uint64_t subs = (uint64_t)a->sub_count * SUBLIST_SUB_BYTES;
+    uint64_t used = subs + sublist_bytes_used(a->sublist), held = subs + sublist_bytes(a->sublist);
+    r->used_bytes += used - a->used_bytes;
+    r->held_bytes += held - a->held_bytes;
+    a->used_bytes = used;
+    a->held_bytes = held;
+    counter_set(r->counters, COUNTER_MEMORY, r->held_bytes);
 }
 
 void memory_charge(struct router *r, struct conn *c, struct account *a, uint64_t price) {
@@ -77,7 +78,7 @@ static struct account *largest_account(struct router *r) {
     uint64_t most = 0;
     for (uint32_t i = 0; i < r->account_high; i++) {
         struct account *a = r->account[i];
-        uint64_t bytes = a ? less(account_bytes(a), a->leaving_bytes) : 0;
+        uint64_t bytes = a ? less(a->used_bytes, a->leaving_bytes) : 0;
         if (bytes > most) {
             most = bytes;
             largest = a;
@@ -110,22 +111,27 @@ static struct holder largest_holder(struct router *r, const struct account *a) {
     return largest;
 }
 
+/* False: nobody has any. */
+static bool close_largest(struct router *r) {
+    struct account *a = largest_account(r);
+    struct holder h = a ? largest_holder(r, a) : (struct holder){NULL, 0, NULL};
+    if (!h.conn)
+        return false;
+    log_error("link %u connection %u of account %s is closed, because subscriptions take %llu bytes, more than the option "
+              "`memory router` allows: it has %u of them, worth %llu bytes at most, the largest share of that account",
+              h.link->number, h.number, a->name, (unsigned long long)r->held_bytes, h.conn->sub_count,
+              (unsigned long long)h.conn->sub_bytes_most);
+    counter_add(r->counters, COUNTER_MEMORY_KICKED, 1);
+    admit_kick(r, h.link, h.number, RECORD_KICK_MEMORY);
+    return true;
+}
+
 void memory_watch(struct router *r) {
-    while (exceeds(less(process_bytes(r), r->leaving_bytes), r->settings.router_bytes)) {
-        struct account *a = largest_account(r);
-        struct holder h = a ? largest_holder(r, a) : (struct holder){NULL, 0, NULL};
-        if (!h.conn) {
-            if (r->now - r->memory_told > SECOND_NS)
-                log_error("Subscriptions take %llu bytes, more than `memory router` allows, and there is no connection to close",
-                          (unsigned long long)process_bytes(r));
-            r->memory_told = r->now;
+    while (unlikely(exceeds(less(r->used_bytes, r->leaving_bytes), r->settings.router_bytes)))
+        if (!close_largest(r))
             return;
-        }
-        log_error("link %u connection %u of account %s: it is closed, because subscriptions take %llu bytes, more than "
-                  "`memory router` allows; its %u, worth %llu at most, are the largest share of the account that has most",
-                  h.link->number, h.number, a->name, (unsigned long long)process_bytes(r), h.conn->sub_count,
-                  (unsigned long long)h.conn->sub_bytes_most);
-        counter_add(r->counters, COUNTER_MEMORY_KICKED, 1);
-        admit_kick(r, h.link, h.number, RECORD_KICK_MEMORY);
-    }
+    if (likely(!exceeds(r->held_bytes, holes_limit(r))) || r->leaving_bytes != 0 || r->now < r->memory_next)
+        return;
+    r->memory_next = r->now + NEXT_NS;
+    close_largest(r);
 }

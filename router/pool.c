@@ -106,6 +106,7 @@ void *pool_take(struct pool *p, size_t size, uint32_t *ref) {
         c->fresh = (uint16_t)(c->fresh + piece_units);
     }
     c->live++;
+    p->used += (size_t)piece_units * POOL_UNIT;
     if (!has_room(c))
         open_unlink(p, number);
     *ref = number << POOL_CHUNK_BITS | unit;
@@ -121,6 +122,7 @@ void pool_give(struct pool *p, uint32_t ref) {
     memcpy(pool_at(p, ref), &c->free_first, sizeof c->free_first);
     c->free_first = (uint16_t)(ref & (POOL_CHUNK_UNITS - 1));
     c->live--;
+    p->used -= (size_t)c->piece_units * POOL_UNIT;
     if (c->live == 0) {
         if (!was_full)
             open_unlink(p, number);

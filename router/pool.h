@@ -38,6 +38,7 @@ struct pool {
     uint32_t open[POOL_PIECE_MAX / POOL_UNIT + 1];      /* by size: first chunk with room */
     uint32_t chunks_of[POOL_PIECE_MAX / POOL_UNIT + 1]; /* by size: how many there are */
     size_t bytes;                                       /* of all chunks and the directory */
+    size_t used;                                        /* of the pieces in use */
 };
 
 /* size is 1 to POOL_PIECE_MAX. Null when memory is short. The piece is not zeroed. */

@@ -186,7 +186,7 @@ struct account {
     uint32_t number;
     uint32_t conns_max, subs_max;
     uint32_t conn_count, sub_count;
-    uint64_t sublist_bytes; /* of its sublist, when last looked at */
+    uint64_t used_bytes, held_bytes; /* memory.c */
     uint64_t leaving_bytes; /* price of subscriptions whose connections have been ended: they are being removed */
     uint64_t floor;       /* lowest valid serial of any principal */
     uint32_t floor_kick;  /* enum record_kick */
@@ -255,8 +255,8 @@ struct router {
     uint32_t sub_high, sub_free; /* free list over conn_next */
     uint32_t stamp;
     uint64_t sub_count;
-    uint64_t sublist_bytes, leaving_bytes; /* sums over the accounts */
-    uint64_t memory_told;                  /* ns: when the log last said that nobody can be closed */
+    uint64_t used_bytes, held_bytes, leaving_bytes; /* sums over the accounts */
+    uint64_t memory_next;                           /* ns: when memory_watch may close the next for what it holds */
 
     struct closing *closing;
     uint32_t closing_count, closing_cap;

@@ -581,6 +581,10 @@ uint64_t sublist_bytes(const struct sublist *s) {
            table_bytes(&s->names);
 }
 
+uint64_t sublist_bytes_used(const struct sublist *s) {
+    return sublist_bytes(s) - s->pool.bytes + s->pool.used;
+}
+
 void sublist_stats(const struct sublist *s, struct sublist_stats *out) {
     *out = (struct sublist_stats){
         .sub_count = s->sub_count,

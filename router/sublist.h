@@ -80,8 +80,10 @@ enum { SUBLIST_SUB_BYTES = sizeof(struct sub) + sizeof(uint32_t), PRICE_TOKENS =
 uint64_t sublist_price(struct view pattern, struct view queue);
 /* The price of one that is in this sublist. */
 uint64_t sublist_price_of(const struct sublist *s, const struct sub *sub);
-/* Memory of tables and nodes, without the subs; 0 when nothing is left in it. */
+/* Memory of tables and nodes, without the subs; 0 when nothing is left in it. Used: without what lies free between them, and
+ * is used again for others of the same size. */
 uint64_t sublist_bytes(const struct sublist *s);
+uint64_t sublist_bytes_used(const struct sublist *s);
 
 /* All subscriptions for a published subject that has tokens (subject_has_tokens); tokens of '*' and '>' in it are
  * literal text. ERR_NOMEM: *m holds nothing. ERR_RANGE: likewise, more than MATCH_VISIT_MAX trie nodes would have to be

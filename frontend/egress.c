@@ -432,6 +432,7 @@ void egress_run(struct frontend *f) {
         unsound("a position that cannot be");
     uint64_t consumed = f->ingress.consumed_pos;
     f->consumed_acted = consumed;
+    f->owed_pos = ring_reader_owed(&f->egress); /* after consumed, as produced */
     f->again = false;
     if (ring_ready(&f->egress) > 0)
         drain(f);

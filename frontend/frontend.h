@@ -138,6 +138,8 @@ struct client {
     uint32_t window_units; /* in this half window */
     char *fence;       /* lines that wait for last_pos to be consumed */
     uint32_t fence_len, fence_cap;
+    uint32_t fence_asked; /* fence_len when fence_owed was loaded */
+    uint64_t fence_owed;  /* while the router's overflow holds records for us: where the egress ring must be read to; 0: not asked */
     uint32_t in_len, in_cap; /* bytes that were read and not used */
     uint32_t in_need; /* parsing needs so many; 0: unknown */
     char *in;
@@ -234,6 +236,7 @@ struct frontend {
     struct ring_map ingress_map, egress_map, replay_map;
     struct ring_writer ingress, replay;
     struct ring_reader egress;
+    uint64_t owed_pos; /* of the egress ring, loaded after consumed_acted */
     uint64_t consumed_acted; /* what egress_run last went by: fences up to it have passed */
     bool ring_full;
     bool again; /* a fence may pass at once: one more turn before sleeping */

@@ -3,7 +3,7 @@
  *
  * A fence is a line that promises that all its client sent before has taken effect (PONG), or that simply comes after it in
  * the protocol (-ERR, +OK, the end). It is written when the router has consumed the client's last record and the egress ring
- * has been drained to what was produced when that was seen. While a fence stands, its client's parser makes no new record:
+ * has been drained to what the router had for us when that was seen, its overflow included. While a fence stands, its client's parser makes no new record:
  * so each line comes in its place, and one fence per connection is enough.
  */
 #include <errno.h>
@@ -139,14 +139,27 @@ void fence_add(struct frontend *f, struct client *c, const char *text, size_t le
     list_add(&f->fenced, &c->fenced);
 }
 
+/* All that the router had for us when it had consumed the client's last record has been read. A line that was added since then
+ * asks anew. */
+static bool fence_drained(struct frontend *f, struct client *c) {
+    if (likely(f->owed_pos <= f->egress.tail_pos))
+        return true;
+    if (c->fence_owed == 0 || c->fence_asked != c->fence_len) {
+        c->fence_owed = f->owed_pos;
+        c->fence_asked = c->fence_len;
+    }
+    return c->fence_owed <= f->egress.tail_pos;
+}
+
 void fence_pass(struct frontend *f) {
-    uint64_t consumed = f->ingress.consumed_pos;
+    uint64_t consumed = f->consumed_acted; /* not a later look: owed_pos and what was drained go with it */
     for (struct list_link *link = f->fenced.head.next, *next; link != &f->fenced.head; link = next) {
         struct client *c = list_entry(link, struct client, fenced);
         next = link->next;
-        if (c->last_pos > consumed)
+        if (c->last_pos > consumed || !fence_drained(f, c))
             continue;
         list_remove(link);
+        c->fence_owed = 0;
         char *text = c->fence;
         uint32_t len = c->fence_len;
         c->fence = NULL;

@@ -26,9 +26,13 @@ static void complete_commit(struct router *r) {
     const struct commit_turn *turn = &p->turn[r->commit_no & 1];
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];
-        if (l->state != LINK_NONE && turn->link[i].incarnation == l->incarnation)
-            atomic_store_explicit(&((struct ring_data *)l->egress_map.data)->produced_pos, turn->link[i].egress_produced,
-                                  memory_order_release);
+        const struct commit_link *e = &turn->link[i];
+        if (l->state == LINK_NONE || e->incarnation != l->incarnation)
+            continue;
+        struct ring_data *egress = l->egress_map.data;
+        atomic_store_explicit(&egress->owed_pos, e->egress_produced + (e->spill_produced - e->spill_consumed),
+                              memory_order_release);
+        atomic_store_explicit(&egress->produced_pos, e->egress_produced, memory_order_release);
     }
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];

@@ -176,9 +176,14 @@ void turn_commit(struct router *r) {
             fill_entry(&turn->link[i], &r->link[i]);
     atomic_store_explicit(&p->commit_no, no, memory_order_release);
     r->commit_no = no;
-    for (uint32_t i = 0; i < r->link_high; i++)
-        if (link_works(&r->link[i]) && r->link[i].dirty)
-            ring_publish(&r->link[i].egress);
+    for (uint32_t i = 0; i < r->link_high; i++) {
+        struct link *l = &r->link[i];
+        if (!link_works(l) || !l->dirty)
+            continue;
+        if (unlikely(l->spilling)) /* when it stops, produced_pos has come to where owed_pos was */
+            ring_owe(&l->egress, l->spill.head_pos - l->spill.tail_pos);
+        ring_publish(&l->egress);
+    }
     for (uint32_t i = 0; i < r->link_high; i++)
         if (link_works(&r->link[i]) && r->link[i].dirty)
             ring_release(&r->link[i].ingress);

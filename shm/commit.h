@@ -5,7 +5,7 @@
  *
  *   1. fills turn[(commit_no + 1) & 1] with the new positions of every link,
  *   2. stores commit_no + 1 (release),
- *   3. stores every ring's produced position, then every ring's consumed position,
+ *   3. stores every ring's owed and produced position, then every ring's consumed position,
  *   4. stores done_no = commit_no.
  *
  * A router that starts and finds commit_no != done_no does steps 3 and 4 again: they are plain stores of known values. What

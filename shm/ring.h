@@ -33,6 +33,8 @@ enum { RING_PAGE = 4096, RING_ALIGN = 8 };
 /* First page of the data side. Written by the producer alone. */
 struct ring_data {
     _Alignas(64) _Atomic uint64_t produced_pos; /* everything below may be read */
+    _Atomic uint64_t owed_pos; /* where produced_pos will be when all that the producer keeps in an overflow has come; not above
+                                * produced_pos: it keeps nothing */
     _Alignas(64) _Atomic uint64_t room_no;      /* the producer sleeps until there is room: number of that sleep */
 };
 
@@ -135,6 +137,11 @@ static inline void ring_publish(struct ring_writer *w) {
     }
 }
 
+/* Beside the publish that follows: the producer keeps so many bytes for this ring in an overflow. */
+static inline void ring_owe(struct ring_writer *w, uint64_t kept) {
+    atomic_store_explicit(&w->data->owed_pos, w->head_pos + kept, memory_order_release);
+}
+
 /* After a publish and a full fence: true if the consumer sleeps and was not rung for yet; the caller then rings once. */
 static inline bool ring_writer_must_ring(struct ring_writer *w) {
     uint64_t no = atomic_load_explicit(&w->credit->sleep_no, memory_order_relaxed);
@@ -160,6 +167,12 @@ static inline uint64_t ring_ready(const struct ring_reader *r) {
 static inline const uint8_t *ring_tail(const struct ring_reader *r) {
     __builtin_prefetch(r->area + r->tail_off + RING_AHEAD);
     return r->area + r->tail_off;
+}
+
+/* The position at which all is read that the producer had for this ring, overflow included. Believed as it is: it decides on
+ * nothing but when the reader says that it has read all. */
+static inline uint64_t ring_reader_owed(const struct ring_reader *r) {
+    return atomic_load_explicit(&r->data->owed_pos, memory_order_acquire);
 }
 
 /* Goes on behind a record of len bytes; len was checked against ring_ready. */

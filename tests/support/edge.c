@@ -405,11 +405,17 @@ bool edge_read(struct edge *e) {
     check(ring_writer_refresh(&e->ingress));
     check(ring_reader_refresh(&e->egress));
     uint64_t consumed = e->ingress.consumed_pos;
+    e->owed_pos = ring_reader_owed(&e->egress);
     bool any = ring_ready(&e->egress) > 0;
     if (any)
         drain(e);
     journal_trim(e, consumed);
     return any;
+}
+
+bool edge_fence_passes(const struct edge *e, uint32_t conn) {
+    return e->conn[conn].last_pos <= e->ingress.consumed_pos && ring_ready(&e->egress) == 0 &&
+           e->owed_pos <= e->egress.tail_pos;
 }
 
 /* ---- replay: the same steps as frontend/replay.c ---- */

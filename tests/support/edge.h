@@ -74,6 +74,7 @@ struct edge {
     bool paused;       /* world_step does not let it read */
     bool hostile;      /* what it reads is not held against its tables */
     bool silent;       /* does not replay by itself */
+    uint64_t owed_pos; /* of the last edge_read, as frontend/egress.c */
     uint32_t read_max; /* at most about so many records at a time; 0: all */
 
     struct edge_conn *conn;
@@ -172,6 +173,8 @@ void edge_gate(struct edge *e, uint32_t conn, bool on);
 void edge_drains(struct edge *e, uint32_t conn); /* it is gated, and takes what it gets */
 void edge_close(struct edge *e, uint32_t conn);
 void edge_publish(struct edge *e); /* makes all records visible; the calls above do not, but when the ring is full */
+/* After an edge_read: would a line of the edge's own pass now? As frontend/link.c for one that was added just before. */
+bool edge_fence_passes(const struct edge *e, uint32_t conn);
 bool edge_read(struct edge *e);    /* drains the egress ring; true if there was something */
 void edge_replay(struct edge *e, uint32_t epoch);
 bool edge_replay_more(struct edge *e); /* true if something was written */

@@ -80,6 +80,6 @@ void client_fail(struct frontend *f, struct client *c, const char *reason) {
 
 void client_no_memory(struct frontend *f, struct client *c) {
     if (c->state < CLIENT_FAILED)
-        counter_add(f->counters, COUNTER_NO_MEMORY, 1);
+        counter_add(f->counters, COUNTER_MEMORY_KICKED, 1);
     client_fail(f, c, "Out Of Memory");
 }

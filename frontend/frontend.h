@@ -74,6 +74,7 @@ enum {
     SLOTS_MAX = 16 * 1024 * CHUNK,
     LINGER_MS = 100,          /* for a refused connection's text */
     STALL_MS = 100,
+    FENCE_BYTES = 16 * 1024, /* lines behind a fence, from which on a PING waits for it to pass */
 };
 #define NO_NUMBER UINT32_MAX
 
@@ -323,6 +324,8 @@ bool link_window(struct frontend *f, struct client *c);
 void link_window_pass(struct frontend *f);
 /* Text that goes out when all records of c have been consumed and what they caused has been delivered. */
 void fence_add(struct frontend *f, struct client *c, const char *text, size_t len);
+/* True if a line that makes no record may join the fence that stands. False: its operation waits until that has passed. */
+bool fence_takes(const struct frontend *f, const struct client *c, size_t len);
 void fence_pass(struct frontend *f); /* after the egress ring was drained */
 void owes(struct frontend *f, struct client *c);
 void owes_pay(struct frontend *f);

@@ -3,8 +3,9 @@
  *
  * A fence is a line that promises that all its client sent before has taken effect (PONG), or that simply comes after it in
  * the protocol (-ERR, +OK, the end). It is written when the router has consumed the client's last record and the egress ring
- * has been drained to what the router had for us when that was seen, its overflow included. While a fence stands, its client's parser makes no new record:
- * so each line comes in its place, and one fence per connection is enough.
+ * has been drained to what the router had for us when that was seen, its overflow included. While a fence stands, its client's
+ * parser makes no new record: so each line comes in its place, and one fence per connection is enough. A PING makes no record, so it
+ * may join a fence that stands, until that holds FENCE_BYTES; from there on it waits as every other operation does.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,6 +15,8 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "frontend/frontend.h"
+
+enum { FENCE_FIRST = 64, FENCE_BYTES_MAX = FENCE_BYTES + 4096 /* a second INFO and a last -ERR come on top */ };
 
 uint8_t *link_claim(struct frontend *f, uint64_t len) {
     if (likely(ring_has_room(&f->ingress, ring_round(len), 0)))
@@ -117,20 +120,34 @@ void link_journal_trim(struct frontend *f, uint64_t consumed) {
 
 /* ---- fences ---- */
 
+bool fence_takes(const struct frontend *f, const struct client *c, size_t len) {
+    return c->fence_len == 0 || c->fence_len + len <= (f->flush_bytes < FENCE_BYTES ? f->flush_bytes : FENCE_BYTES);
+}
+
+static bool fence_reserve(struct client *c, size_t len) {
+    if (len <= c->fence_cap)
+        return true;
+    size_t cap = c->fence_cap ? c->fence_cap : FENCE_FIRST;
+    while (cap < len)
+        cap *= 2;
+    char *grown = realloc(c->fence, cap);
+    if (!grown)
+        return false;
+    c->fence = grown;
+    c->fence_cap = (uint32_t)cap;
+    return true;
+}
+
 void fence_add(struct frontend *f, struct client *c, const char *text, size_t len) {
     if (c->state >= CLIENT_FAILED)
         return;
-    if (c->fence_len + len > c->fence_cap) {
-        uint32_t cap = c->fence_cap ? c->fence_cap : 64;
-        while (cap < c->fence_len + len)
-            cap *= 2;
-        char *grown = realloc(c->fence, cap);
-        if (!grown) {
-            client_no_memory(f, c);
-            return;
-        }
-        c->fence = grown;
-        c->fence_cap = cap;
+    if (c->fence_len + len > FENCE_BYTES_MAX) {
+        client_fail(f, c, "Too Many Lines Wait");
+        return;
+    }
+    if (!fence_reserve(c, c->fence_len + len)) {
+        client_no_memory(f, c);
+        return;
     }
     if (len > 0)
         memcpy(c->fence + c->fence_len, text, len);

@@ -215,6 +215,8 @@ static bool wants_second_info(const struct frontend *f, const struct client *c) 
 }
 
 static enum op_result op_ping(struct frontend *f, struct client *c) {
+    if (unlikely(!fence_takes(f, c, sizeof PONG_LINE - 1)))
+        return OP_PAUSE;
     bool second = wants_second_info(f, c);
     c->flags |= CLIENT_PINGED;
     c->activity_ms = f->now_ms;

@@ -44,7 +44,6 @@
     X(MEMORY, "bytes that connections and subscriptions take")                                                         \
     X(MEMORY_REFUSED, "subscriptions refused because of the memory that they take")                                    \
     X(MEMORY_KICKED, "connections closed because the process had reached its memory limit, or had none")               \
-    X(NO_MEMORY, "connections closed because memory was short")                                                        \
     X(UNDELIVERED, "messages whose delivery failed, and the connection with it")
 
 enum counter {

@@ -10,6 +10,7 @@
  *
  *   accept.c    new connections, places, connection ids, INFO
  *   client.c    a connection's beginning, and the marks of its end
+ *   turn.c      one turn of the loop
  *   ends.c      what has ended leaves every module, once a turn
  *   trace.c     log lines about a connection
  *   input.c     bytes to operations
@@ -353,6 +354,11 @@ void out_drop(struct frontend *f, struct client *c);
 /* ---- frontend.c ---- */
 /* Tables and lists: before anything else is called. ERR_NOMEM. */
 enum err frontend_open(struct frontend *f);
+
+/* ---- turn.c ---- */
+struct epoll_event;
+void turn_event(struct frontend *f, const struct epoll_event *e);
+void turn_run(struct frontend *f);
 
 /* ---- client.c ---- */
 struct client *client_new(struct frontend *f, int fd); /* null: no memory, or the socket cannot be watched */

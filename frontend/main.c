@@ -49,46 +49,6 @@ static struct frontend frontend; /* one per process; large, so not on the stack 
 
 /* ---- events ---- */
 
-/* The connection is gone in both directions. What was read from it before still counts. */
-static void hung_up(struct frontend *f, struct client *c) {
-    if (!(c->flags & CLIENT_HELD) || c->state >= CLIENT_ENDING) {
-        client_fail(f, c, "Client Closed");
-        return;
-    }
-    c->flags |= CLIENT_HALF | CLIENT_DISARMED;
-    epoll_ctl(f->epoll, EPOLL_CTL_DEL, c->fd, NULL); /* it would be reported without end */
-}
-
-static void handle_event(struct frontend *f, const struct epoll_event *e) {
-    if (e->data.ptr == &f->control) {
-        control_events(f);
-    } else if (e->data.ptr == &f->authd) {
-        login_events(f);
-    } else if (e->data.ptr == f->signer) {
-        tls_signer_events(f, e->events);
-    } else if (e->data.ptr == &f->listener) {
-        accept_some(f);
-    } else if (e->data.ptr == &f->bell_in) {
-        char bells[256];
-        if (read(f->bell_in, bells, sizeof bells) == 0)
-            epoll_ctl(f->epoll, EPOLL_CTL_DEL, f->bell_in, NULL);
-    } else {
-        struct client *c = e->data.ptr;
-        if (c->state >= CLIENT_FAILED)
-            return;
-        if (e->events & EPOLLOUT) {
-            if (unlikely(c->tls != NULL) && tls_wants_write(c->tls))
-                tls_writable(f, c);
-            else
-                out_flush(f, c);
-        }
-        if ((e->events & EPOLLIN) && !f->ring_full)
-            input_read(f, c);
-        if ((e->events & (EPOLLERR | EPOLLHUP)) && c->state < CLIENT_FAILED && (c->flags & (CLIENT_DISARMED | CLIENT_HALF)))
-            hung_up(f, c);
-    }
-}
-
 static void read_clock(struct frontend *f) {
     f->now_ns = clock_mono_ns();
     f->now_ms = f->now_ns / 1000000;
@@ -100,7 +60,7 @@ static bool poll_events(struct frontend *f, int timeout_ms) {
     if (n > 0)
         read_clock(f);
     for (int i = 0; i < n; i++)
-        handle_event(f, &events[i]);
+        turn_event(f, &events[i]);
     return n > 0;
 }
 
@@ -119,11 +79,6 @@ static void poll_link(struct frontend *f, int timeout_ms) {
         control_events(f);
     if (count == 3 && fds[2].revents)
         login_events(f);
-}
-
-static void look_at_room(struct frontend *f) {
-    if (f->ring_full && ring_writer_refresh(&f->ingress) && ring_room(&f->ingress) > f->ingress.cap / 4)
-        f->ring_full = false;
 }
 
 /* ---- waiting ---- */
@@ -189,44 +144,14 @@ static bool wait_for_work(struct frontend *f, struct idle *idle) {
 
 /* ---- the loop ---- */
 
-static void publish(struct frontend *f) {
-    owes_pay(f);
-    link_publish(f);
-}
-
-static void turn(struct frontend *f) {
-    read_clock(f);
-    f->turn_written = 0;
-    if (!f->ring_full) {
-        login_run(f);
-        input_resume(f);
-    }
-    publish(f);
-    egress_run(f);
-    publish(f);
-    if (f->snapshot)
-        replay_write(f);
-    timers_run(f);
-    out_flush_dirty(f);
-    ends_run(f);
-    if (unlikely(f->lame))
-        lame_run(f);
-    publish(f);
-    look_at_room(f);
-    login_refill(f);
-    counter_add(f->counters, COUNTER_HEARTBEAT, 1);
-    counter_set(f->counters, COUNTER_LOG_DROPPED, log_dropped());
-    counter_set(f->counters, COUNTER_CONNS, f->client_count);
-    counter_set(f->counters, COUNTER_SUBS, f->sub_count);
-}
-
 /* The end was asked for: what is in hand goes out, then every connection is closed without a word. */
 static void stop(struct frontend *f) {
     uint64_t until = clock_mono_ms() + STOP_MS;
     accept_disarm(f);
     bool waits = true;
     while (waits && clock_mono_ms() < until) {
-        turn(f);
+        read_clock(f);
+        turn_run(f);
         waits = f->ingress.consumed_pos != f->ingress.head_pos || ring_ready(&f->egress) > 0;
         for (uint32_t n = 0; n < f->number_high && !waits; n++)
             waits = f->by_number[n] && f->by_number[n]->out_bytes > 0;
@@ -249,7 +174,8 @@ static void run(struct frontend *f) {
         if (!events && !f->ring_full)
             events = poll_events(f, 0);
         if (f->go) {
-            turn(f);
+            read_clock(f);
+            turn_run(f);
             accept_arm(f);
         }
         if (f->stopping)

@@ -128,23 +128,30 @@ static void send_key(struct supervisor *s, struct child *c) {
     child_send(s, c, MESSAGE_KEY, &key.base, NULL, 0);
 }
 
-static void send_log_pipe(struct supervisor *s, struct child *logd, const char *name, int fd) {
+static void send_log_pipe(struct supervisor *s, const struct child *c) {
     Bulkhead__LogPipe message = BULKHEAD__LOG_PIPE__INIT;
-    message.name = (ProtobufCBinaryData){strlen(name), (uint8_t *)(uintptr_t)name};
-    child_send(s, logd, MESSAGE_LOG_PIPE, &message.base, &fd, 1);
+    char name[32] = "";
+    if (c && c->role->most > 1)
+        snprintf(name, sizeof name, "%s %u", c->role->name, child_link(c));
+    else if (c)
+        snprintf(name, sizeof name, "%s", c->role->name);
+    message.name = (ProtobufCBinaryData){strlen(name), (uint8_t *)name};
+    message.pid = (uint32_t)(c ? c->pid : getpid());
+    message.clients = c && c->role->gifts & GIFT_LISTENER;
+    child_send(s, child_of(s, BULKHEAD__ROLE__ROLE_LOGD, 0), MESSAGE_LOG_PIPE, &message.base,
+               c ? &c->log_fd : &s->own_log_fd, 1);
 }
 
-/* The pipe of a new process goes to logd; a new logd gets all of them. */
+/* The pipe of a new process goes to logd; a new logd gets all of them, the supervisor's first. */
 static void hand_out_log_pipes(struct supervisor *s, struct child *c) {
-    struct child *logd = child_of(s, BULKHEAD__ROLE__ROLE_LOGD, 0);
-    if (c != logd) {
-        send_log_pipe(s, logd, c->role->name, c->log_fd);
+    if (c->role->role != BULKHEAD__ROLE__ROLE_LOGD) {
+        send_log_pipe(s, c);
         return;
     }
-    send_log_pipe(s, logd, "supervisor", s->own_log_fd);
+    send_log_pipe(s, NULL);
     for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
         if (s->child[i].pid && s->child[i].log_fd >= 0)
-            send_log_pipe(s, logd, s->child[i].role->name, s->child[i].log_fd);
+            send_log_pipe(s, &s->child[i]);
     }
 }
 

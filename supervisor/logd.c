@@ -76,6 +76,22 @@ static const struct level *take_level(const char **line, size_t *len) {
     return level;
 }
 
+/* `ADDRESS:PORT - cid:N - …` */
+static bool is_about_client(const char *line, size_t len) {
+    enum { ADDRESS_MAX = 64 };
+    static const char mark[] = " - cid:";
+    const char *blank = memchr(line, ' ', len < ADDRESS_MAX ? len : ADDRESS_MAX);
+    size_t left = blank ? len - (size_t)(blank - line) : 0;
+    return left > sizeof mark && blank != line && memcmp(blank, mark, sizeof mark - 1) == 0 &&
+           blank[sizeof mark - 1] >= '0' && blank[sizeof mark - 1] <= '9';
+}
+
+static size_t write_name(char *out, const struct logd_origin *origin, const char *line, size_t len) {
+    if (!origin->name[0] || (origin->clients && is_about_client(line, len)))
+        return 0;
+    return (size_t)sprintf(out, "%.*s: ", (int)sizeof origin->name - 1, origin->name);
+}
+
 static void split_time(struct tm *tm, const struct logd_style *style, const struct timespec *time) {
     if (style->utc)
         gmtime_r(&time->tv_sec, tm);
@@ -83,24 +99,26 @@ static void split_time(struct tm *tm, const struct logd_style *style, const stru
         localtime_r(&time->tv_sec, tm);
 }
 
-size_t logd_format(char out[static LOGD_OUT_MAX], const struct logd_style *style, const struct timespec *time,
-                   const char *line, size_t len) {
+size_t logd_format(char out[static LOGD_OUT_MAX], const struct logd_style *style,
+                   const struct logd_origin *origin, const struct timespec *time, const char *line, size_t len) {
     const struct level *level = take_level(&line, &len);
     struct tm tm;
     split_time(&tm, style, time);
-    size_t n = (size_t)snprintf(out, 32, "[%d] ", style->pid);
+    size_t n = (size_t)snprintf(out, 32, "[%d] ", origin->pid);
     if (!style->timeless)
         n += (size_t)snprintf(out + n, 64, "%04d/%02d/%02d %02d:%02d:%02d.%06ld ", tm.tm_year + 1900, tm.tm_mon + 1,
                               tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, time->tv_nsec / 1000);
     n += (size_t)snprintf(out + n, 64, "[%s%s%s%s%s] ", style->colour ? "\x1b[" : "", style->colour ? level->colour : "",
                           style->colour ? "m" : "", level->name, style->colour ? "\x1b[0m" : "");
+    n += write_name(out + n, origin, line, len);
     n += escape(out + n, line, len);
     out[n++] = '\n';
     return n;
 }
 
-size_t logd_format_syslog(char out[static LOGD_OUT_MAX], const struct logd_style *style, const struct timespec *time,
-                          enum logd_kind kind, const char *line, size_t len) {
+size_t logd_format_syslog(char out[static LOGD_OUT_MAX], const struct logd_style *style,
+                          const struct logd_origin *origin, const struct timespec *time, enum logd_kind kind,
+                          const char *line, size_t len) {
     enum { DAEMON = 3 << 3 };
     const struct level *level = take_level(&line, &len);
     struct tm tm;
@@ -115,7 +133,8 @@ size_t logd_format_syslog(char out[static LOGD_OUT_MAX], const struct logd_style
                  (int)(size % 60));
     }
     size_t n = (size_t)snprintf(out, 768, "<%d>%s%s%.255s %.255s[%d]: ", DAEMON | level->severity, when, zone,
-                                kind == LOGD_SYSLOG_LOCAL ? "" : style->host, style->tag, style->pid);
+                                kind == LOGD_SYSLOG_LOCAL ? "" : style->host, style->tag, origin->pid);
+    n += write_name(out + n, origin, line, len);
     n += escape(out + n, line, len);
     out[n++] = '\n';
     return n;
@@ -146,4 +165,27 @@ void logd_end(struct logd_source *source, logd_emit *emit, void *owner) {
         emit(owner, source->line, source->len);
     source->len = 0;
     source->cut = false;
+}
+
+bool logd_rate_admit(struct logd_rate *rate, uint64_t now_ms, size_t len) {
+    uint64_t back = (now_ms - rate->at_ms) * LOGD_A_SECOND / 1000;
+    if (back) {
+        rate->spent -= back < rate->spent ? back : rate->spent;
+        rate->at_ms = now_ms;
+    }
+    if (rate->spent + len + LOGD_LINE_COST > LOGD_BURST) {
+        rate->lost++;
+        return false;
+    }
+    rate->spent += len + LOGD_LINE_COST;
+    return true;
+}
+
+uint64_t logd_rate_lost(struct logd_rate *rate, uint64_t now_ms) {
+    uint64_t lost = rate->lost;
+    if (!lost || (rate->told_ms && now_ms - rate->told_ms < LOGD_TELL_MS))
+        return 0;
+    rate->told_ms = now_ms;
+    rate->lost = 0;
+    return lost;
 }

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,8 +28,9 @@ static void write_last_words(void *owner, const char *line, size_t len) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     bool file = s->sink.is_file && s->sink.fd >= 0;
-    struct logd_style style = {.pid = getpid(), .colour = !file && isatty(s->stderr_fd)};
-    size_t n = logd_format(out, &style, &now, line, len);
+    struct logd_style style = {.colour = !file && isatty(s->stderr_fd)};
+    struct logd_origin self = {.pid = getpid()};
+    size_t n = logd_format(out, &style, &self, &now, line, len);
     if (write(file ? s->sink.fd : s->stderr_fd, out, n) < 0)
         return;
 }
@@ -40,7 +42,8 @@ void logging_finish(struct supervisor *s) {
     dup2(s->spawner.null_fd >= 0 ? s->spawner.null_fd : s->stderr_fd, STDERR_FILENO); /* closes the writing end */
     if (logd->pid) {
         struct pollfd gone = {.fd = logd->pidfd, .events = POLLIN};
-        poll(&gone, 1, LAST_WORDS_MS);
+        if (poll(&gone, 1, LAST_WORDS_MS) == 0)
+            child_signal(logd, SIGKILL); /* nobody takes its lines */
     } else {
         static struct logd_source source;
         char bytes[65536];
@@ -70,6 +73,8 @@ void logging_send_sink(struct supervisor *s) {
     m.tag = TEXT(supervisor_name(s));
     m.host = TEXT(host);
     m.first = TEXT(s->sink_first);
+    m.debug = o->debug;
+    m.trace = o->trace;
 #undef TEXT
     child_send(s, child_of(s, BULKHEAD__ROLE__ROLE_LOGD, 0), MESSAGE_SINK, &m.base, &s->sink.fd, 1);
     s->sink_first[0] = '\0';

@@ -114,14 +114,21 @@ enum err sink_reopen(struct sink *k, bool rename, char *backup, size_t cap, int6
     snprintf(to, sizeof to, "%s.%s", base_of(k->path), when);
     if (rename && renameat(k->folder_fd, base_of(k->path), k->folder_fd, to) != 0)
         return ERR_SYSTEM;
-    int fd = open_in(k->folder_fd, k->path, &size);
-    if (fd < 0)
+    int folder_fd = open_folder(k->path), fd = folder_fd >= 0 ? open_in(folder_fd, k->path, &size) : -1;
+    if (fd < 0) {
+        int kept = errno;
+        if (folder_fd >= 0)
+            close(folder_fd);
+        errno = kept;
         return ERR_SYSTEM;
+    }
     if (rename) {
         snprintf(backup, cap, "%s.%s", k->path, when);
         if (keep > 0)
             drop_backups(k, keep);
     }
+    close(k->folder_fd);
+    k->folder_fd = folder_fd;
     close(k->fd);
     k->fd = fd;
     k->size = size;

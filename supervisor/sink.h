@@ -1,7 +1,7 @@
 /* supervisor/sink.h: where log lines go: a file, a syslog, or stderr. The supervisor opens it, logd writes.
  *
  * A file is opened and renamed relative to the descriptor of its folder, and never through a link in the place of the
- * file itself.
+ * file itself. Each time it is opened again its folder is looked up anew: it may have been replaced.
  */
 #ifndef SUPERVISOR_SINK_H
 #define SUPERVISOR_SINK_H

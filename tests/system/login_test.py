@@ -296,7 +296,7 @@ class SingleUserTest(MethodsCase):
 
     def test_plain(self):
         self.check("pw-derek", "pw-derek")
-        self.server.wait_log("[WRN] Plaintext passwords detected, use nkeys or bcrypt")
+        self.server.wait_log("[WRN] authd: Plaintext passwords detected, use nkeys or bcrypt")
 
     def test_hashed(self):
         self.check(bcrypt_hash("pw-derek"), "pw-derek")

@@ -159,11 +159,12 @@ class LogTest(unittest.TestCase):
 class LogFileTest(unittest.TestCase):
     """The server says nothing on stderr then, so it is watched through its file."""
 
-    def serve(self, config):
+    def serve(self, config, log_folder=""):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = folder.name
-        self.log_path = os.path.join(self.folder, "server.log")
+        os.makedirs(os.path.join(self.folder, log_folder), exist_ok=True)
+        self.log_path = os.path.join(self.folder, log_folder, "server.log")
         path = os.path.join(self.folder, "server.conf")
         with open(path, "w") as file:
             file.write(f'host: 127.0.0.1\nport: -1\nlog_file: "{self.log_path}"\npid_file: "{self.folder}/pid"\n'
@@ -201,6 +202,18 @@ class LogFileTest(unittest.TestCase):
         wait_until(lambda: os.path.exists(self.log_path), "a new log file")
         self.wait_file("[INF] File log re-opened")
         self.assertNotIn("re-opened", read(self.log_path + ".1"))
+
+    def test_reopen_in_another_folder(self):
+        """The folder of the file was moved away and made anew, as a deployment does it."""
+        self.serve("", log_folder="logs")
+        os.rename(f"{self.folder}/logs", f"{self.folder}/logs.old")
+        os.mkdir(f"{self.folder}/logs")
+        self.process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: os.path.exists(self.log_path), "a new log file")
+        self.wait_file("[INF] File log re-opened")
+        os.rename(f"{self.folder}/logs", f"{self.folder}/logs.gone")
+        self.process.send_signal(signal.SIGUSR1)
+        self.wait_file("The log file cannot be opened again", f"{self.folder}/logs.gone/server.log")
 
     def test_rotation(self):
         self.serve("debug: true\nlog_size_limit: 3000\nlog_max_num: 2\n")

@@ -7,7 +7,8 @@
 #include "tests/unit/unit.h"
 
 #define TIME "2021/03/04 05:06:07.000008"
-static const struct logd_style plain = {.pid = 42};
+static const struct logd_style plain;
+static const struct logd_origin self = {.pid = 42};
 
 static const struct {
     const char *name;
@@ -52,17 +53,76 @@ static struct timespec moment(void) {
 START_TEST(test_format) {
     char out[LOGD_OUT_MAX];
     struct timespec time = moment();
-    size_t n = logd_format(out, &plain, &time, rows[_i].line, rows[_i].len);
+    size_t n = logd_format(out, &plain, &self, &time, rows[_i].line, rows[_i].len);
     ck_assert_msg(n == strlen(rows[_i].out) && memcmp(out, rows[_i].out, n) == 0, "%s: %.*s", rows[_i].name, (int)n,
                   out);
+}
+END_TEST
+
+/* A process writes under its own number and name; a frontend's lines about clients go without the name. */
+START_TEST(test_origin) {
+    static const struct {
+        const char *name, *line, *out;
+        bool clients;
+    } from[] = {
+        {"router 1", "Ihello", "router 1: hello", false},
+        {"frontend 3", "IReloaded server configuration", "frontend 3: Reloaded server configuration", true},
+        {"frontend 3", "E127.0.0.1:4711 - cid:12 - no", "127.0.0.1:4711 - cid:12 - no", true},
+        {"frontend 3", "E[fe80::1]:4711 - cid:12 - no", "[fe80::1]:4711 - cid:12 - no", true},
+        {"frontend 3", "E127.0.0.1:4711 - cid: - no", "frontend 3: 127.0.0.1:4711 - cid: - no", true},
+        {"frontend 3", "E127.0.0.1 4711 - cid:12", "frontend 3: 127.0.0.1 4711 - cid:12", true},
+        {"frontend 3", "E - cid:1", "frontend 3:  - cid:1", true},
+        {"frontend 3", "Ex - cid:", "frontend 3: x - cid:", true},
+        {"authd", "E127.0.0.1:4711 - cid:12 - no", "authd: 127.0.0.1:4711 - cid:12 - no", false},
+    };
+    char out[LOGD_OUT_MAX];
+    struct timespec time = moment();
+    struct logd_style timeless = {.timeless = true};
+    for (size_t i = 0; i < sizeof from / sizeof *from; i++) {
+        struct logd_origin origin = {.pid = 7, .clients = from[i].clients};
+        strcpy(origin.name, from[i].name);
+        size_t n = logd_format(out, &timeless, &origin, &time, from[i].line, strlen(from[i].line));
+        const char *text = memchr(out, ']', n);
+        ck_assert_mem_eq(out, "[7]", 3);
+        text = memchr(text + 1, ']', n);
+        ck_assert_msg(memcmp(text + 2, from[i].out, strlen(from[i].out)) == 0, "%s: %.*s", from[i].line, (int)n, out);
+    }
+}
+END_TEST
+
+/* ---- how much ---- */
+
+START_TEST(test_rate) {
+    struct logd_rate rate = {0};
+    uint64_t now = 1000000, bytes = 0;
+    for (; logd_rate_admit(&rate, now, 100); bytes += 100 + LOGD_LINE_COST)
+        ;
+    ck_assert_uint_le(bytes, LOGD_BURST);
+    ck_assert_uint_gt(bytes + 2 * (100 + LOGD_LINE_COST), LOGD_BURST);
+    for (int i = 0; i < 9; i++)
+        ck_assert(!logd_rate_admit(&rate, now, 100));
+    ck_assert_uint_eq(logd_rate_lost(&rate, now), 10);
+    ck_assert(!logd_rate_admit(&rate, now, 100));
+    ck_assert_uint_eq(logd_rate_lost(&rate, now + LOGD_TELL_MS - 1), 0);
+    ck_assert_uint_eq(logd_rate_lost(&rate, now + LOGD_TELL_MS), 1);
+    ck_assert_uint_eq(logd_rate_lost(&rate, now + 5 * LOGD_TELL_MS), 0);
+    bytes = 0;
+    for (now++; now <= 1010000; now++) { /* ten seconds */
+        while (logd_rate_admit(&rate, now, 100))
+            bytes += 100 + LOGD_LINE_COST;
+    }
+    ck_assert_uint_le(bytes, 10 * LOGD_A_SECOND + 200);
+    ck_assert_uint_gt(bytes, 9 * LOGD_A_SECOND);
+    ck_assert(logd_rate_admit(&rate, now + 1000 * (LOGD_BURST / LOGD_A_SECOND), LOGD_BURST - LOGD_LINE_COST));
+    ck_assert(!logd_rate_admit(&rate, now + 1000 * (LOGD_BURST / LOGD_A_SECOND), 0));
 }
 END_TEST
 
 START_TEST(test_colour) {
     char out[LOGD_OUT_MAX];
     struct timespec time = moment();
-    struct logd_style style = {.pid = 42, .colour = true};
-    size_t n = logd_format(out, &style, &time, "Wx", 2);
+    struct logd_style style = {.colour = true};
+    size_t n = logd_format(out, &style, &self, &time, "Wx", 2);
     const char *expected = "[42] " TIME " [\x1b[0;93mWRN\x1b[0m] x\n";
     ck_assert_uint_eq(n, strlen(expected));
     ck_assert_mem_eq(out, expected, n);
@@ -72,8 +132,8 @@ END_TEST
 START_TEST(test_without_time) {
     char out[LOGD_OUT_MAX];
     struct timespec time = moment();
-    struct logd_style style = {.pid = 42, .timeless = true};
-    size_t n = logd_format(out, &style, &time, "Ix", 2);
+    struct logd_style style = {.timeless = true};
+    size_t n = logd_format(out, &style, &self, &time, "Ix", 2);
     ck_assert_mem_eq(out, "[42] [INF] x\n", n);
 }
 END_TEST
@@ -81,8 +141,8 @@ END_TEST
 START_TEST(test_utc) {
     char out[LOGD_OUT_MAX];
     struct timespec time = {.tv_sec = 0, .tv_nsec = 1000};
-    struct logd_style style = {.pid = 42, .utc = true};
-    size_t n = logd_format(out, &style, &time, "Ix", 2);
+    struct logd_style style = {.utc = true};
+    size_t n = logd_format(out, &style, &self, &time, "Ix", 2);
     ck_assert_mem_eq(out, "[42] 1970/01/01 00:00:00.000001 [INF] x\n", n);
 }
 END_TEST
@@ -93,14 +153,14 @@ START_TEST(test_syslog) {
     } severities[] = {{"Ix", "<29>"}, {"Wx", "<28>"}, {"Ex", "<27>"}, {"Fx", "<26>"}, {"Dx", "<31>"}, {"Tx", "<29>"}};
     char out[LOGD_OUT_MAX + 1];
     struct timespec time = moment();
-    struct logd_style style = {.pid = 42, .tag = "tag", .host = "host"};
+    struct logd_style style = {.tag = "tag", .host = "host"};
     for (size_t i = 0; i < sizeof severities / sizeof *severities; i++) {
-        logd_format_syslog(out, &style, &time, LOGD_SYSLOG_LOCAL, severities[i].line, 2);
+        logd_format_syslog(out, &style, &self, &time, LOGD_SYSLOG_LOCAL, severities[i].line, 2);
         ck_assert_mem_eq(out, severities[i].expected, 4);
     }
-    size_t n = logd_format_syslog(out, &style, &time, LOGD_SYSLOG_LOCAL, "Ix\r", 3);
+    size_t n = logd_format_syslog(out, &style, &self, &time, LOGD_SYSLOG_LOCAL, "Ix\r", 3);
     ck_assert_mem_eq(out, "<29>Mar  4 05:06:07 tag[42]: x\\x0d\n", n);
-    n = logd_format_syslog(out, &style, &time, LOGD_SYSLOG_REMOTE, "Ix", 2);
+    n = logd_format_syslog(out, &style, &self, &time, LOGD_SYSLOG_REMOTE, "Ix", 2);
     out[n] = '\0';
     ck_assert_ptr_eq(strstr(out, "<29>2021-03-04T05:06:07"), out);
     ck_assert_ptr_nonnull(strstr(out, " host tag[42]: x\n"));
@@ -112,8 +172,9 @@ START_TEST(test_longest) {
     memset(line, 0x01, sizeof line);
     line[0] = 'I';
     struct timespec time = moment();
-    struct logd_style style = {.pid = INT32_MAX, .colour = true};
-    size_t n = logd_format(out, &style, &time, line, sizeof line);
+    struct logd_style style = {.colour = true};
+    struct logd_origin long_name = {.pid = INT32_MAX, .name = "a name of thirty-one characters"};
+    size_t n = logd_format(out, &style, &long_name, &time, line, sizeof line);
     ck_assert_uint_le(n, LOGD_OUT_MAX);
     ck_assert_int_eq(out[n - 1], '\n');
 }
@@ -165,6 +226,8 @@ int main(void) {
     Suite *suite = suite_create("logd");
     TCase *tcase = tcase_create("all");
     tcase_add_loop_test(tcase, test_format, 0, sizeof rows / sizeof *rows);
+    tcase_add_test(tcase, test_origin);
+    tcase_add_test(tcase, test_rate);
     tcase_add_test(tcase, test_colour);
     tcase_add_test(tcase, test_without_time);
     tcase_add_test(tcase, test_utc);

@@ -153,6 +153,7 @@ static void deliver(struct frontend *f, struct client *c, const struct fsub *s) 
 
 static void deliver_all(struct frontend *f, const struct record *rec, const struct record_parts *parts,
                         const uint8_t *at) {
+    f->delivering = true;
     for (uint32_t i = 0; i < rec->target_count; i++) {
         struct record_target t;
         memcpy(&t, at + parts->targets + 8 * (size_t)i, sizeof t);
@@ -168,6 +169,7 @@ static void deliver_all(struct frontend *f, const struct record *rec, const stru
                 counter_add(f->counters, COUNTER_UNDELIVERED, 1);
         }
     }
+    f->delivering = false;
     counter_add(f->counters, COUNTER_OUT_MSGS, rec->target_count);
     counter_add(f->counters, COUNTER_OUT_BYTES, (uint64_t)delivery.payload_len * rec->target_count);
 }
@@ -299,17 +301,27 @@ static void kicked(struct frontend *f, struct client *c, uint32_t why) {
     }
 }
 
-static void stalled(struct frontend *f, struct client *c) {
+static void stalled(struct frontend *f, struct client *c, uint32_t ms) {
     c->flags |= CLIENT_STALLED;
-    c->stall_due_ms = f->now_ms + STALL_MS;
+    c->stall_due_ms = f->now_ms + (ms < RECORD_STALL_MS_MAX ? ms : RECORD_STALL_MS_MAX);
     timer_update(f, c);
 }
 
 static void resumed(struct frontend *f, struct client *c) {
     c->flags &= ~(uint32_t)CLIENT_STALLED;
     c->stall_due_ms = 0;
+    c->window_cap = 0;
     timer_update(f, c);
     client_wake(f, c);
+}
+
+/* A new router knows of no stall, so it sends no RESUME. */
+static void all_resumed(struct frontend *f) {
+    for (uint32_t n = 0; n < f->number_high; n++) {
+        struct client *c = f->by_number[n];
+        if (c && c->state == CLIENT_BOUND && (c->flags & CLIENT_STALLED))
+            resumed(f, c);
+    }
 }
 
 static void slot_free(struct frontend *f, const struct record *rec) {
@@ -321,8 +333,10 @@ static void slot_free(struct frontend *f, const struct record *rec) {
 
 /* Everything but deliveries. */
 static void answer(struct frontend *f, const struct record *rec, const struct record_parts *parts, const uint8_t *at) {
-    if (rec->type == RECORD_EPOCH)
+    if (rec->type == RECORD_EPOCH) {
+        all_resumed(f);
         return;
+    }
     struct client *c = client_of(f, rec->conn);
     bool lives = c->state < CLIENT_FAILED;
     switch (rec->type) {
@@ -347,7 +361,7 @@ static void answer(struct frontend *f, const struct record *rec, const struct re
         break;
     case RECORD_STALL:
         if (c->state == CLIENT_BOUND)
-            stalled(f, c);
+            stalled(f, c, rec->aux);
         break;
     case RECORD_RESUME:
         if (c->state == CLIENT_BOUND)

@@ -62,6 +62,7 @@ enum {
     DRAIN_PLAIN = 4096,         /* a record's bytes that count fully there */
     DRAIN_BYTES = 64 * 1024,  /* egress bytes after which all dirty connections are written */
     GATE_BYTES = 4 << 20,
+    UNDER_WAY_BYTES = 64 << 20, /* what all clients together may have beyond max_pending, see output.c */
     DRAINS_BYTES = 64 * 1024, /* taken by a gated client: it drains */
     WINDOW_UNITS = 512 * 1024, /* half of what one connection may have in the ingress ring; a record costs its bytes */
     WINDOW_SHARED_UNITS = 32 * 1024, /* the same while other connections of this frontend send too */
@@ -74,7 +75,6 @@ enum {
     CHUNK = 1024,
     SLOTS_MAX = 16 * 1024 * CHUNK,
     LINGER_MS = 100,          /* for a refused connection's text */
-    STALL_MS = 100,
     FENCE_BYTES = 16 * 1024, /* lines behind a fence, from which on a PING waits for it to pass */
 };
 #define NO_NUMBER UINT32_MAX
@@ -106,6 +106,7 @@ enum client_flag {
     CLIENT_TRACED = 2097152, /* the operation that waits has its trace line */
     CLIENT_GREETED = 1048576, /* it has had its first INFO, which alone has a nonce */
     CLIENT_POLITE = 512,      /* failed after all that was to be said had been said */
+    CLIENT_SETTLED = 4194304, /* gated, and what was under way then has come */
 };
 
 struct blob; /* a shared payload, output.c */
@@ -138,6 +139,7 @@ struct client {
     uint64_t last_pos; /* ring position behind its last record */
     uint64_t window_pos; /* ring position behind its last record in the half window before this one */
     uint32_t window_units; /* in this half window */
+    uint32_t window_cap;   /* after a stall: it may send so much before the router must have handled all; 0: no such bound */
     char *fence;       /* lines that wait for last_pos to be consumed */
     uint32_t fence_len, fence_cap;
     uint32_t fence_asked; /* fence_len when fence_owed was loaded */
@@ -148,6 +150,9 @@ struct client {
     struct piece *out_first, *out_last;
     uint64_t out_bytes;
     uint32_t drained;    /* bytes taken since that was last told, while gated */
+    uint64_t gate_pos;   /* ring position behind the GATE that told of it */
+    uint64_t settle_ms;  /* gated: when it will be CLIENT_SETTLED, unless more comes before; 0: not known */
+    uint64_t under_way;  /* bytes beyond max_pending that are not held against it */
     uint64_t write_mark; /* out_bytes at the time of write_due that must be gone by then */
     uint32_t heap_at;    /* index in the timer heap + 1; 0: not there */
     uint8_t ping_out;    /* own PINGs without PONG */
@@ -267,6 +272,8 @@ struct frontend {
     uint64_t last_reader;  /* cid of the connection that was read last */
     uint64_t shared_until_ms; /* several connections send */
     uint64_t turn_written; /* bytes written to sockets in this turn */
+    uint64_t under_way;    /* the same of all clients, at most UNDER_WAY_BYTES */
+    bool delivering;       /* what is added to outputs comes from other clients */
     struct list fenced;    /* a line waits for the router, or the end does */
     struct list dirty;     /* unwritten output */
     struct list borrowers; /* output that lies in the egress ring */
@@ -323,6 +330,7 @@ void link_journal_trim(struct frontend *f, uint64_t consumed);
  * one connection's flood never makes the others wait long. */
 bool link_window(struct frontend *f, struct client *c);
 void link_window_pass(struct frontend *f);
+void link_window_probe(struct client *c); /* a stall ended by itself: the window begins with one record, and doubles */
 /* Text that goes out when all records of c have been consumed and what they caused has been delivered. */
 void fence_add(struct frontend *f, struct client *c, const char *text, size_t len);
 /* True if a line that makes no record may join the fence that stands. False: its operation waits until that has passed. */

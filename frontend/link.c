@@ -60,7 +60,30 @@ void link_ring(struct frontend *f) {
 
 /* ---- the window ---- */
 
+void link_window_probe(struct client *c) {
+    c->window_cap = 1;
+    c->window_units = 1; /* first of all, what it sent before must have been handled */
+}
+
+/* The same while it probes: a STALL for what it has sent must have been seen before it sends more. */
+static bool window_probes(struct frontend *f, struct client *c) {
+    if (c->window_units < c->window_cap)
+        return true;
+    c->window_pos = c->last_pos;
+    if (c->last_pos > f->consumed_acted) {
+        list_add(&f->deferred, &c->waits);
+        return false;
+    }
+    c->window_units = 0;
+    c->window_cap *= 2;
+    if (c->window_cap >= WINDOW_SHARED_UNITS)
+        c->window_cap = 0;
+    return true;
+}
+
 bool link_window(struct frontend *f, struct client *c) {
+    if (unlikely(c->window_cap != 0))
+        return window_probes(f, c);
     if (likely(c->window_units < (f->now_ms < f->shared_until_ms ? WINDOW_SHARED_UNITS : WINDOW_UNITS)))
         return true;
     if (c->window_pos > f->ingress.consumed_pos && ring_writer_refresh(&f->ingress) &&
@@ -221,6 +244,7 @@ static bool pay(struct frontend *f, struct client *c) {
     if (gated == told)
         return true;
     c->flags ^= CLIENT_GATE_TOLD;
+    c->gate_pos = c->last_pos;
     link_journal(f, RECORD_GATE, c->number, told, 0);
     return true;
 }

@@ -4,6 +4,10 @@
  * large payload that goes to several clients is held once and referred to. One that goes to a single client is written from
  * where it lies in the ring, and copied only if the socket does not take it before the ring's room is given back. Nothing is
  * kept for a connection that owes nothing.
+ *
+ * A client that reads slowly is gated: the router stalls its publishers. It is a slow consumer when more than max_pending waits
+ * for it, not counting what was under way when the router heard of the gate. That may be UNDER_WAY_BYTES for all clients
+ * together and half of it for one; so no client can make this process larger than its max_pending and that.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -23,6 +27,7 @@ enum {
     IOVECS = 64,
     SHARE_BYTES = 1 << 20,         /* written to one connection at a time */
     SHARE_LEAST_BYTES = 64 * 1024, /* the same when the turn has written enough */
+    SETTLE_MS = 250, /* a pause in what comes for a gated client: from now on it is new */
 };
 
 struct blob {
@@ -109,11 +114,55 @@ static void grown(struct frontend *f, struct client *c, uint32_t n) {
     list_add(&f->dirty, &c->dirty);
 }
 
+/* ---- bounds ---- */
+
+static void under_way_set(struct frontend *f, struct client *c, uint64_t bytes) {
+    f->under_way += bytes - c->under_way;
+    c->under_way = bytes;
+}
+
+/* May c have so much beyond max_pending? One client gets at most half of what there is for all, many get less each. */
+static bool under_way_grow(struct frontend *f, struct client *c, uint64_t bytes) {
+    uint64_t others = f->under_way - c->under_way;
+    if (bytes > c->under_way && others + 2 * bytes > UNDER_WAY_BYTES)
+        return false;
+    under_way_set(f, c, bytes);
+    return true;
+}
+
+/* n bytes have come for a gated client. What the rings held when the router heard of the gate, and what its publishers had
+ * sent before they were stalled, comes without a pause: it is under way, and not held against the client. */
+static void watch_under_way(struct frontend *f, struct client *c, uint32_t n) {
+    if ((c->flags & CLIENT_SETTLED) || !(c->flags & CLIENT_GATE_TOLD) || c->gate_pos > f->consumed_acted)
+        return;
+    if (c->settle_ms == 0 || f->now_ms < c->settle_ms) {
+        c->settle_ms = f->now_ms + SETTLE_MS;
+        return;
+    }
+    c->flags |= CLIENT_SETTLED;
+    uint64_t before = c->out_bytes - n;
+    if (before > f->gate_bytes + c->under_way)
+        under_way_grow(f, c, before - f->gate_bytes);
+}
+
+/* More waits for c than it may have: is that because of what is under way? */
+static bool excused(struct frontend *f, struct client *c) {
+    if (!f->delivering || c->state != CLIENT_BOUND || (c->flags & CLIENT_SETTLED))
+        return false;
+    return under_way_grow(f, c, c->out_bytes - f->pending_bytes);
+}
+
 static void too_much(struct frontend *f, struct client *c) {
     client_log(c, LOG_INFO, "Slow Consumer Detected: MaxPending of %llu Exceeded",
                (unsigned long long)f->settings.max_pending);
     counter_add(f->counters, COUNTER_SLOW_CONSUMERS, 1);
     client_fail(f, c, "Slow Consumer (Pending Bytes)");
+}
+
+static void gate_open(struct frontend *f, struct client *c) {
+    c->flags &= ~(uint32_t)(CLIENT_GATED | CLIENT_SETTLED);
+    c->settle_ms = 0;
+    under_way_set(f, c, 0);
 }
 
 static void watch_gate(struct frontend *f, struct client *c) {
@@ -123,22 +172,24 @@ static void watch_gate(struct frontend *f, struct client *c) {
     if (!gated && c->state == CLIENT_BOUND)
         c->flags |= CLIENT_GATED;
     else if (gated && c->out_bytes < f->gate_bytes / 2)
-        c->flags &= ~(uint32_t)CLIENT_GATED;
+        gate_open(f, c);
     else
         return;
     owes(f, c);
 }
 
-/* After each addition: written at once when there is much of it, and bounded. Who is blocked fills on without a write, so
- * its gate is looked at here. */
-static void bound(struct frontend *f, struct client *c) {
+/* After n bytes were added: written at once when there is much of it, and bounded. Who is blocked fills on without a write,
+ * so its gate is looked at here. */
+static void bound(struct frontend *f, struct client *c, uint32_t n) {
     if (likely(c->out_bytes < f->flush_bytes))
         return;
     if (!(c->flags & CLIENT_BLOCKED))
         out_flush(f, c);
     else
         watch_gate(f, c);
-    if (c->out_bytes > f->pending_bytes && c->state < CLIENT_FAILED)
+    if (unlikely(c->flags & CLIENT_GATED))
+        watch_under_way(f, c, n);
+    if (unlikely(c->out_bytes > f->pending_bytes + c->under_way) && c->state < CLIENT_FAILED && !excused(f, c))
         too_much(f, c);
 }
 
@@ -158,7 +209,7 @@ char *out_room(struct frontend *f, struct client *c, uint32_t n) {
 void out_put(struct frontend *f, struct client *c, uint32_t n) {
     c->out_last->len += n;
     grown(f, c, n);
-    bound(f, c);
+    bound(f, c, n);
 }
 
 void out_bytes(struct frontend *f, struct client *c, const void *bytes, uint32_t n) {
@@ -183,7 +234,7 @@ void out_bytes(struct frontend *f, struct client *c, const void *bytes, uint32_t
         piece_add(c, p);
     }
     grown(f, c, n);
-    bound(f, c);
+    bound(f, c, n);
 }
 
 void out_blob(struct frontend *f, struct client *c, struct blob *b, uint32_t from, uint32_t n) {
@@ -198,7 +249,7 @@ void out_blob(struct frontend *f, struct client *c, struct blob *b, uint32_t fro
     *p = (struct piece){.blob = b, .at = b->data + from, .len = n};
     piece_add(c, p);
     grown(f, c, n);
-    bound(f, c);
+    bound(f, c, n);
 }
 
 void out_borrow(struct frontend *f, struct client *c, const void *bytes, uint32_t n) {
@@ -213,7 +264,7 @@ void out_borrow(struct frontend *f, struct client *c, const void *bytes, uint32_
     piece_add(c, p);
     list_add(&f->borrowers, &c->borrows);
     grown(f, c, n);
-    bound(f, c);
+    bound(f, c, n);
 }
 
 /* Copies what is still borrowed; false: no memory. */
@@ -251,6 +302,7 @@ void out_drop(struct frontend *f, struct client *c) {
     }
     c->out_last = NULL;
     c->out_bytes = 0;
+    under_way_set(f, c, 0);
 }
 
 /* ---- writing ---- */

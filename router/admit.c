@@ -114,7 +114,6 @@ enum step admit_bind(struct router *r, struct link *l, const struct record *rec,
     c->sub_count = 0;
     c->sub_bytes = c->sub_bytes_most = 0;
     c->stalled_until = 0;
-    c->drained_at = 0;
     check(rights_give(r, l, rec->conn, c, b.permissions, b.payload_max));
     a->conn_count++;
     counter_add(r->counters, COUNTER_BINDINGS, 1);
@@ -139,16 +138,14 @@ static bool closing_push(struct router *r, struct link *l, uint32_t number) {
     return true;
 }
 
-/* Leaves its account and takes some of its subscriptions away. The rest goes step by step. */
-static void retire(struct router *r, struct link *l, uint32_t number, struct conn *c) {
+/* Leaves its account, its permissions and the lists of those who are stalled. */
+static void retire(struct router *r, struct link *l, struct conn *c) {
     struct account *a = account_find(r, c->account);
     if (a && c->state == CONN_BOUND)
         a->conn_count--;
     rights_end(r, c);
     memory_leaves(r, c);
-    if (c->gated)
-        stall_gate(r, l, c, number, false);
-    stall_forget(r, l->number, number);
+    stall_end(r, l, c);
 }
 
 /* Removes up to `most`; true if none is left. */
@@ -162,7 +159,7 @@ void admit_kick(struct router *r, struct link *l, uint32_t number, enum record_k
     struct conn *c = link_conn(l, number);
     if (!c || c->state != CONN_BOUND)
         return;
-    retire(r, l, number, c);
+    retire(r, l, c);
     c->state = CONN_KICKED;
     c->kick = (uint8_t)why;
     soft_close(r, l, number, c->generation); /* it does not come back with a new router */
@@ -173,7 +170,7 @@ void admit_kick(struct router *r, struct link *l, uint32_t number, enum record_k
 
 void admit_close(struct router *r, struct link *l, uint32_t number, struct conn *c) {
     if (c->state == CONN_BOUND)
-        retire(r, l, number, c);
+        retire(r, l, c);
     c->state = CONN_CLOSING;
     soft_close(r, l, number, c->generation);
     counter_add(r->counters, COUNTER_CONNS, (uint64_t)-1);
@@ -192,7 +189,7 @@ static void remove_later(struct router *r, struct link *l, uint32_t number) {
 
 void admit_close_poisoned(struct router *r, struct link *l, uint32_t number, struct conn *c) {
     if (c->state == CONN_BOUND)
-        retire(r, l, number, c);
+        retire(r, l, c);
     c->state = CONN_CLOSING;
     soft_close(r, l, number, c->generation);
     counter_add(r->counters, COUNTER_CONNS, (uint64_t)-1);
@@ -203,7 +200,7 @@ void admit_kick_poisoned(struct router *r, struct link *l, uint32_t number) {
     struct conn *c = link_conn(l, number);
     if (!c || c->state != CONN_BOUND)
         return;
-    retire(r, l, number, c);
+    retire(r, l, c);
     c->state = CONN_KICKED;
     c->kick = RECORD_KICK_POISON;
     soft_close(r, l, number, c->generation);

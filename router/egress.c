@@ -3,7 +3,7 @@
  * Messages leave CONTROL_RESERVE bytes of a ring free, so that answers find room when messages do not. What has no room makes
  * its source wait; what has waited too long makes the destination spill: from then on every record for it, answers too, goes
  * to the overflow, and the overflow goes out before anything newer. So the order of a link never changes. An edge that moves
- * nothing for edge_dead_ms, or whose overflow is full, is ended.
+ * nothing for edge_dead_ms is ended; so is one with a full overflow that takes little, or that has held others for too long.
  *
  * Marks (KICK, STALL, RESUME, CONN_FREE) are bits of a connection and a queue of connection numbers; they become records
  * when there is room.
@@ -109,7 +109,7 @@ bool egress_marks_write(struct router *r, struct link *l) {
         uint8_t marks = c->marks;
         c->marks = 0;
         if (marks & MARK_STALL)
-            egress_small(r, l, RECORD_STALL, number, 0);
+            egress_small(r, l, RECORD_STALL, number, stall_ms(r, c));
         if (marks & MARK_RESUME)
             egress_small(r, l, RECORD_RESUME, number, 0);
         if (marks & MARK_KICK)
@@ -152,7 +152,7 @@ bool egress_spill_write(struct router *r, struct link *l) {
         l->spilling = false;
         l->full_since = 0;
         r->spilling_count--;
-        stall_resume(r, l->number, STALL_FOR_LINK);
+        stall_resume(r, &l->stalled);
         log_debug("link %u: its overflow has drained", l->number);
     }
     return moved;
@@ -160,7 +160,11 @@ bool egress_spill_write(struct router *r, struct link *l) {
 
 /* ---- waiting ---- */
 
-enum { SECOND_NS = 1000000000, LIVELY_NS = 200000000 };
+enum {
+    SECOND_NS = 1000000000,
+    LIVELY_NS = 200000000,
+    HELD_SHARES = 5, /* what frontends are held at most, as a multiple of source_share_ms */
+};
 
 static bool patience_is_over(const struct router *r, const struct link *source, const struct link *l) {
     uint64_t waited = r->now - source->wait_since;
@@ -168,16 +172,22 @@ static bool patience_is_over(const struct router *r, const struct link *source, 
            l->waited_ns + waited > (uint64_t)r->settings.source_share_ms * 1000000u;
 }
 
+static void wait_begin(struct router *r, struct link *source, struct link *l) {
+    source->waiting = true;
+    source->wait_link = l->number;
+    source->wait_since = r->now;
+    r->waiting_count++;
+    if (l->waiters++ == 0)
+        l->held_at = r->now;
+    l->deaf_waiters += source->kind != LINK_FRONTEND;
+}
+
 bool egress_wait(struct router *r, struct link *source, struct link *l) {
     if (l->state != LINK_LIVE)
         return true; /* it has just been ended: plan again without it */
     if (!source->waiting || source->wait_link != l->number) {
-        if (source->waiting)
-            egress_wait_end(r, source);
-        source->waiting = true;
-        source->wait_link = l->number;
-        source->wait_since = r->now;
-        r->waiting_count++;
+        egress_wait_end(r, source);
+        wait_begin(r, source, l);
     }
     if (l->full_since == 0) {
         l->full_since = r->now;
@@ -205,16 +215,39 @@ void egress_wait_end(struct router *r, struct link *source) {
     l->waited_ns += r->now - source->wait_since;
     source->waiting = false;
     r->waiting_count--;
+    l->waiters--;
+    l->deaf_waiters -= source->kind != LINK_FRONTEND;
 }
 
-/* An edge that takes at least half of its ring in each window is busy, not dead: then its sources wait for it at its pace,
- * even with a full overflow. One that trickles is not worth that. */
+/* An edge that takes at least half of its ring in each window is busy, not dead: then its sources wait for it even with a full
+ * overflow, within bounds. One that trickles is not worth that. */
 static void watch_pace(struct router *r, struct link *l) {
     if (r->now - l->lively_since < LIVELY_NS)
         return;
     l->lively = l->egress.consumed_pos - l->lively_pos >= l->egress.cap / 2;
     l->lively_since = r->now;
     l->lively_pos = l->egress.consumed_pos;
+}
+
+/* Sources stand still behind its full overflow, with all that others publish through them. Frontends can be told to stall
+ * those who publish to it, and are, long before; who cannot be told is held for a smaller share of a second. True: it is
+ * ended, because the share is used up. */
+static bool watch_hold(struct router *r, struct link *l) {
+    uint64_t gone = r->now - l->held_at;
+    l->held_at = r->now;
+    if (!l->spilling || l->waiters == 0)
+        return false;
+    if (r->now - l->held_window > SECOND_NS) {
+        l->held_window = r->now;
+        l->held_ns = l->deaf_held_ns = 0;
+    }
+    l->held_ns += gone;
+    l->deaf_held_ns += l->deaf_waiters ? gone : 0;
+    uint64_t share_ns = (uint64_t)r->settings.source_share_ms * 1000000u;
+    if (l->held_ns <= HELD_SHARES * share_ns && l->deaf_held_ns <= share_ns)
+        return false;
+    link_end(r, l, "its overflow is full and others have waited for it for too long");
+    return true;
 }
 
 void egress_watch(struct router *r, struct link *l) {
@@ -225,6 +258,8 @@ void egress_watch(struct router *r, struct link *l) {
         return;
     }
     watch_pace(r, l);
+    if (watch_hold(r, l))
+        return;
     if (l->egress.consumed_pos != l->full_consumed) {
         l->full_consumed = l->egress.consumed_pos;
         l->full_since = l->spilling ? r->now : 0;

@@ -28,6 +28,8 @@ struct conn *link_conn_make(struct link *l, uint32_t number) {
         l->conn_chunk[number / CHUNK] = calloc(CHUNK, sizeof(struct conn));
         if (!l->conn_chunk[number / CHUNK])
             return NULL;
+        for (uint32_t i = 0; i < CHUNK; i++)
+            list_init(&l->conn_chunk[number / CHUNK][i].stalled);
     }
     if (number >= l->conn_high)
         l->conn_high = (number / CHUNK + 1) * CHUNK;
@@ -117,6 +119,7 @@ enum err link_map(struct router *r, uint32_t number, uint8_t kind, uint64_t inca
         return ERR_STATE;
     *l = (struct link){
         .number = (uint8_t)number, .kind = kind, .incarnation = incarnation, .poison_pos = UINT64_MAX};
+    list_init(&l->stalled);
     void *soft = NULL;
     enum err e = ring_map(&l->ingress_map, fds[0], fds[1], false);
     if (e == ERR_OK)
@@ -223,6 +226,7 @@ void link_end(struct router *r, struct link *l, const char *why) {
         l->spilling = false;
         r->spilling_count--;
     }
+    stall_resume(r, &l->stalled);
     l->state = LINK_ENDING;
     l->end_conn = 0;
     leave_accounts(r, l);
@@ -245,7 +249,7 @@ bool link_clear_step(struct router *r, struct link *l) {
         if (c && c->state != CONN_FREE) {
             if (c->state != CONN_CLOSING) /* its CLOSE has counted already */
                 counter_add(r->counters, COUNTER_CONNS, (uint64_t)-1);
-            stall_forget(r, l->number, l->end_conn);
+            stall_end(r, l, c);
             c->state = CONN_FREE;
         }
         l->end_conn++;

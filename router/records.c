@@ -71,9 +71,9 @@ enum step record_handle(struct router *r, struct link *l, const struct record *r
         return STEP_DONE;
     case RECORD_GATE:
         if (c->state == CONN_BOUND)
-            stall_gate(r, l, c, rec->conn, rec->aux != RECORD_GATE_OPEN);
+            stall_gate(r, l, c, rec->aux != RECORD_GATE_OPEN);
         if (rec->aux == RECORD_GATE_DRAINS)
-            c->drained_at = r->now;
+            c->took_at = r->now;
         return STEP_DONE;
     case RECORD_CLOSE:
         admit_close(r, l, rec->conn, c);

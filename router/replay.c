@@ -126,7 +126,7 @@ static enum step replay_record(struct router *r, struct link *l, const struct re
         return interest_sub(r, l, c, rec, parts, at, true);
     case RECORD_GATE:
         if (c->state == CONN_BOUND)
-            stall_gate(r, l, c, rec->conn, rec->aux != 0);
+            stall_gate(r, l, c, rec->aux != 0);
         return STEP_DONE;
     default:
         return STEP_BAD;

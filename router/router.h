@@ -25,6 +25,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/list.h"
 #include "base/slab.h"
 #include "ipc/channel.h"
 #include "ipc/settings.h"
@@ -84,11 +85,17 @@ struct conn {
     struct permissions *set;
     uint64_t serial;       /* the highest that this number was ever bound with */
     uint64_t expires_s;    /* 0: never */
-    uint64_t drained_at;    /* ns: when its gate last opened; 0: never */
+    /* stall.c: as one that does not read */
+    uint64_t took_at;     /* ns, while gated: when it last took something, or was gated */
+    struct list stalled;  /* the publishers that are stalled for its sake */
+    /* the same as a publisher */
+    struct list_link stalled_by; /* its place in such a list */
     uint64_t stalled_until; /* ns */
     uint64_t sub_bytes, sub_bytes_most; /* price of its subscriptions now, and the most that it was since BIND */
     uint64_t stall_window;  /* ns: start of the second in which stall_used counts */
-    uint32_t stall_used;    /* ms */
+    uint32_t stall_used;    /* ms, for the sake of links */
+    uint32_t stalled_number; /* its own, while it is in a list */
+    uint8_t stalled_link;
 };
 
 enum link_state {
@@ -164,6 +171,11 @@ struct link {
     uint64_t full_consumed; /* its position at that time */
     bool lively;            /* spilling, but it took half of its ring in the last window */
     uint64_t lively_since, lively_pos; /* the window that runs */
+    struct list stalled;    /* publishers that are stalled because it spills */
+    uint32_t waiters, deaf_waiters; /* sources that wait for it; of them, those that cannot be stalled */
+    uint64_t held_at;       /* ns: up to when the next two count */
+    uint64_t held_window;   /* ns: start of the second in which they count */
+    uint64_t held_ns, deaf_held_ns; /* how long its full overflow has held such sources */
 
     uint32_t end_conn;       /* LINK_ENDING: next connection to clear */
     bool end_told;           /* NOTE_LINK_BAD was sent */
@@ -201,11 +213,6 @@ struct account {
 struct closing {
     uint8_t link;
     uint32_t conn;
-};
-
-struct stalled {
-    uint8_t link, by_link;
-    uint32_t conn, by_conn;
 };
 
 /* What makes the router look at each target of a message. */
@@ -267,9 +274,6 @@ struct router {
     uint64_t message_no; /* of the last message that was held against deny rules */
     uint32_t spilling_count;
     uint32_t waiting_count;
-
-    struct stalled *stalled;
-    uint32_t stalled_count, stalled_cap;
 
     struct match match, match_reply;
     struct sub **targets; /* of the message being planned */
@@ -402,13 +406,15 @@ enum step publish(struct router *r, struct link *l, struct conn *c, const struct
                   const struct record_parts *parts, const uint8_t *at);
 
 /* ---- stall.c ---- */
-void stall_gate(struct router *r, struct link *l, struct conn *c, uint32_t number, bool on);
-/* That publisher is told to stall, for the sake of a connection whose output fills, or of a whole link that spills
- * (STALL_FOR_LINK). */
+/* The output of c, a connection of l, fills, or has drained: then its publishers go on. */
+void stall_gate(struct router *r, struct link *l, struct conn *c, bool on);
+/* That publisher, a connection of l, is told to stall, for the sake of a connection whose output fills, or of a whole link
+ * that spills (STALL_FOR_LINK). */
 #define STALL_FOR_LINK UINT32_MAX
 void stall_publisher(struct router *r, struct link *l, struct conn *c, uint32_t number, uint8_t by_link, uint32_t by_conn);
-void stall_resume(struct router *r, uint8_t by_link, uint32_t by_conn); /* it has drained */
-void stall_forget(struct router *r, uint8_t link, uint32_t number); /* that connection has gone */
+void stall_resume(struct router *r, struct list *stalled); /* those in that list go on */
+void stall_end(struct router *r, struct link *l, struct conn *c); /* c is bound no more: no gate, no stall */
+uint32_t stall_ms(const struct router *r, const struct conn *c);  /* what is left of its stall, from 1 */
 
 /* ---- records.c ---- */
 enum step record_handle(struct router *r, struct link *l, const struct record *rec, const struct record_parts *parts,

@@ -1,98 +1,96 @@
 /* Publishers of connections that do not read.
  *
- * An edge says GATE on when a client's output fills. Whoever publishes to that client is told to STALL: its edge stops
- * reading it for 100 ms, or until RESUME. Only client connections are stalled. For the sake of one that does not drain a
- * publisher is stalled for at most half of any second; one that drains sets its publishers' pace for as long as it does. The same befalls those who publish to a link whose overflow grows: else a busy edge would be given more than it can
- * take until nothing is left but to end it. A new router forgets stalls, which end by themselves, and learns the gates from the replay.
+ * An edge says GATE when a client's output fills. Whoever publishes to that client is told to STALL: its edge stops reading it
+ * until RESUME, or until the time that the STALL names is over; then it may send one message, which stalls it again if it
+ * goes to the same client. Only client connections are stalled.
+ *
+ * A connection sets the pace of its publishers as long as it takes something: a stall is as long as it has taken nothing,
+ * between STALL_MIN_MS and RECORD_STALL_MS_MAX. When it has taken nothing for the write deadline and a second, its edge should have
+ * ended it, and nobody is stalled for its sake any more: so an edge that lies holds a publisher no longer than an honest one.
+ * Publishers to a link whose overflow grows are stalled too, for at most half of any second unless that link is lively.
+ *
+ * Who is stalled is in the list of whoever it is stalled for, and in no other: each event costs as much as it has publishers. A
+ * new router forgets stalls, which end by themselves, and learns the gates from the replay.
  */
-#include <stdlib.h>
-
 #include "router/router.h"
 
-enum { DRAINS_NS = 1000000000, STALL_NS = 100000000, STALL_MS = 100, STALL_WINDOW_NS = 1000000000, STALL_SHARE_MS = 500 };
+enum {
+    STALL_MIN_MS = 100,
+    STALL_WINDOW_MS = 1000, /* of the share */
+    STALL_SHARE_MS = 500,
+    HOLD_MORE_MS = 1000,    /* beyond the write deadline */
+    MS_NS = 1000000,
+};
 
-void stall_resume(struct router *r, uint8_t by_link, uint32_t by_conn) {
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < r->stalled_count; i++) {
-        struct stalled s = r->stalled[i];
-        if (s.by_link != by_link || s.by_conn != by_conn) {
-            r->stalled[kept++] = s;
+void stall_resume(struct router *r, struct list *stalled) {
+    for (struct list_link *link; (link = list_pop(stalled)) != NULL;) {
+        struct conn *c = list_entry(link, struct conn, stalled_by);
+        if (c->state != CONN_BOUND || c->stalled_until <= r->now)
             continue;
-        }
-        struct conn *c = link_conn(&r->link[s.link], s.conn);
-        if (c && c->state == CONN_BOUND && c->stalled_until > r->now) {
-            c->stalled_until = 0;
-            egress_mark(r, &r->link[s.link], s.conn, MARK_RESUME);
-        }
+        c->stalled_until = 0;
+        egress_mark(r, &r->link[c->stalled_link], c->stalled_number, MARK_RESUME);
     }
-    r->stalled_count = kept;
 }
 
-void stall_gate(struct router *r, struct link *l, struct conn *c, uint32_t number, bool on) {
+/* ---- gates ---- */
+
+void stall_gate(struct router *r, struct link *l, struct conn *c, bool on) {
     if (c->gated == on)
         return;
     c->gated = on;
     if (on) {
         l->gated_count++;
-        return;
+        c->took_at = r->now;
+    } else {
+        l->gated_count--;
+        stall_resume(r, &c->stalled);
     }
-    l->gated_count--;
-    c->drained_at = r->now;
-    stall_resume(r, l->number, number);
 }
 
-/* Drops those whose time is over, so that the list holds no more than what was stalled within 100 ms. */
-static void forget_over(struct router *r) {
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < r->stalled_count; i++) {
-        struct stalled s = r->stalled[i];
-        struct conn *c = link_conn(&r->link[s.link], s.conn);
-        if (c && c->stalled_until > r->now)
-            r->stalled[kept++] = s;
-    }
-    r->stalled_count = kept;
+void stall_end(struct router *r, struct link *l, struct conn *c) {
+    stall_gate(r, l, c, false);
+    list_remove(&c->stalled_by);
 }
 
-/* True if whoever it is done for takes what it gets. */
-static bool drains(struct router *r, uint8_t by_link, uint32_t by_conn) {
-    struct link *l = &r->link[by_link];
-    if (by_conn == STALL_FOR_LINK)
-        return l->lively;
-    const struct conn *c = link_conn(l, by_conn);
-    return c && c->drained_at != 0 && r->now - c->drained_at < DRAINS_NS;
+/* ---- stalls ---- */
+
+/* For so long, in ms, for the sake of a gated connection; 0: not at all. */
+static uint64_t time_for_conn(const struct router *r, const struct conn *by) {
+    uint64_t nothing_ms = (r->now - by->took_at) / MS_NS;
+    if (nothing_ms > (uint64_t)r->settings.write_deadline_ms + HOLD_MORE_MS)
+        return 0;
+    return nothing_ms < STALL_MIN_MS ? STALL_MIN_MS : nothing_ms > RECORD_STALL_MS_MAX ? RECORD_STALL_MS_MAX : nothing_ms;
+}
+
+/* The same for the sake of a link that spills. */
+static uint64_t time_for_link(const struct router *r, const struct link *by, struct conn *c) {
+    if (r->now - c->stall_window > (uint64_t)STALL_WINDOW_MS * MS_NS) {
+        c->stall_window = r->now;
+        c->stall_used = 0;
+    }
+    if (c->stall_used >= STALL_SHARE_MS && !by->lively)
+        return 0;
+    c->stall_used += STALL_MIN_MS;
+    return STALL_MIN_MS;
 }
 
 void stall_publisher(struct router *r, struct link *l, struct conn *c, uint32_t number, uint8_t by_link, uint32_t by_conn) {
     if (l->kind != LINK_FRONTEND || c->stalled_until > r->now || c->state != CONN_BOUND)
         return;
-    if (r->now - c->stall_window > STALL_WINDOW_NS) {
-        c->stall_window = r->now;
-        c->stall_used = 0;
-    }
-    if (c->stall_used >= STALL_SHARE_MS && !drains(r, by_link, by_conn))
+    struct link *by = &r->link[by_link];
+    struct conn *gated = by_conn == STALL_FOR_LINK ? NULL : link_conn(by, by_conn);
+    uint64_t ms = gated ? time_for_conn(r, gated) : time_for_link(r, by, c);
+    if (ms == 0)
         return;
-    if (r->stalled_count == r->stalled_cap) {
-        forget_over(r);
-        if (r->stalled_count == r->stalled_cap) {
-            uint32_t cap = r->stalled_cap ? 2 * r->stalled_cap : 64;
-            struct stalled *grown = realloc(r->stalled, cap * sizeof *grown);
-            if (!grown)
-                return;
-            r->stalled = grown;
-            r->stalled_cap = cap;
-        }
-    }
-    r->stalled[r->stalled_count++] = (struct stalled){l->number, by_link, number, by_conn};
-    c->stalled_until = r->now + STALL_NS;
-    c->stall_used += STALL_MS;
+    list_remove(&c->stalled_by);
+    list_add(gated ? &gated->stalled : &by->stalled, &c->stalled_by);
+    c->stalled_link = l->number;
+    c->stalled_number = number;
+    c->stalled_until = r->now + ms * MS_NS;
     counter_add(r->counters, COUNTER_STALLS, 1);
     egress_mark(r, l, number, MARK_STALL);
 }
 
-void stall_forget(struct router *r, uint8_t link, uint32_t number) {
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < r->stalled_count; i++)
-        if (r->stalled[i].link != link || r->stalled[i].conn != number)
-            r->stalled[kept++] = r->stalled[i];
-    r->stalled_count = kept;
+uint32_t stall_ms(const struct router *r, const struct conn *c) {
+    return c->stalled_until > r->now ? (uint32_t)((c->stalled_until - r->now + MS_NS - 1) / MS_NS) : 1;
 }

@@ -37,7 +37,7 @@ enum record_type {
     RECORD_OK,           /* conn: answer to one record with RECORD_ANSWER */
     RECORD_DENY,         /* conn; aux: enum record_deny; subject, reply = queue name; of DENY_REMOVED one target */
     RECORD_KICK,         /* conn; aux: enum record_kick. Nothing of that connection is handled any more but its CLOSE */
-    RECORD_STALL,        /* conn: stop reading it for up to 100 ms */
+    RECORD_STALL,        /* conn; aux: stop reading it for so many ms, RECORD_STALL_MS_MAX at most */
     RECORD_RESUME,       /* conn: go on earlier */
     RECORD_SLOT_FREE,    /* conn; aux: slot. Nothing for that slot follows */
     RECORD_CONN_FREE,    /* conn: nothing for it nor its slots follows */
@@ -128,6 +128,7 @@ enum {
     RECORD_HEADER = 24,
     RECORD_TARGETS_MAX = 4096,
     RECORD_TEXT_MAX = 65535, /* subject and reply each */
+    RECORD_STALL_MS_MAX = 1000,
 };
 #define RECORD_NO_SLOT UINT32_MAX
 

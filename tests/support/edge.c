@@ -256,6 +256,10 @@ void edge_gate(struct edge *e, uint32_t conn, bool on) {
     e->conn[conn].gate = on;
 }
 
+bool edge_stalled(const struct edge *e, uint32_t conn) {
+    return e->conn[conn].stalled_until > e->world->now;
+}
+
 void edge_drains(struct edge *e, uint32_t conn) {
     put_small(e, RECORD_GATE, conn, RECORD_GATE_DRAINS);
     journal(e, RECORD_GATE, conn, e->conn[conn].gate, 0);
@@ -351,10 +355,13 @@ static void take_answer(struct edge *e, const struct record *rec) {
         e->kick_total++;
         break;
     case RECORD_STALL:
+        check(rec->aux > 0 && rec->aux <= RECORD_STALL_MS_MAX);
         c->stall_count++;
+        c->stalled_until = e->world->now + (uint64_t)rec->aux * 1000000;
         break;
     case RECORD_RESUME:
         c->resume_count++;
+        c->stalled_until = 0;
         break;
     default:
         check(!"a record that no router sends");

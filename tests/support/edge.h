@@ -27,6 +27,7 @@ struct edge_conn {
     uint32_t generation;       /* last one used of this number */
     uint32_t kick_count, kick; /* KICKs received, and why the last one */
     uint32_t ok_count, deny_count, stall_count, resume_count;
+    uint64_t stalled_until; /* ns, as the last STALL and RESUME say */
     uint64_t last_pos; /* behind its last record */
     struct binding binding;
 };
@@ -170,6 +171,7 @@ void edge_unsub(struct edge *e, uint32_t conn, uint32_t slot, uint32_t max, uint
 void edge_pub(struct edge *e, uint32_t conn, const char *subject, const char *reply, const void *payload, uint32_t len,
               uint8_t flags);
 void edge_gate(struct edge *e, uint32_t conn, bool on);
+bool edge_stalled(const struct edge *e, uint32_t conn); /* an honest edge does not read it now */
 void edge_drains(struct edge *e, uint32_t conn); /* it is gated, and takes what it gets */
 void edge_close(struct edge *e, uint32_t conn);
 void edge_publish(struct edge *e); /* makes all records visible; the calls above do not, but when the ring is full */

@@ -209,7 +209,6 @@ static void router_free(struct router *r) {
     match_free(&r->match_reply);
     free(r->targets);
     free(r->closing);
-    free(r->stalled);
     munmap(r->page, sizeof(struct commit_page));
     munmap(r->counters, sizeof(struct counters));
     book_close(&r->book);

@@ -58,7 +58,7 @@ class SlowCase(ServerCase):
 
 
 class MaxPendingTest(SlowCase):
-    options = {"max_payload": 65536, "max_pending": 1_000_000}
+    options = {"max_payload": 65536, "max_pending": 300_000}
 
     def test_slow_client_is_closed_and_a_fast_one_gets_all(self):
         slow, fast, publisher = self.slow_client(), self.quiet_client(), self.quiet_client()
@@ -69,8 +69,8 @@ class MaxPendingTest(SlowCase):
             self.publish(publisher, 1)
             fast.expect_exact(MESSAGE)
         fast.expect_silence()
-        if not REAL_NATS:  # which takes note of the limit, but goes on until the write deadline of 10 s
-            self.assertLess(time.monotonic() - start, 5 * SLOWNESS)
+        if not REAL_NATS:  # which takes note of the limit, but goes on until its write deadline
+            self.assertLess(time.monotonic() - start, 9 * SLOWNESS, "not before the write deadline")
         self.expect_cut_off(slow, 150)
 
     def test_many_slow_clients(self):

@@ -211,15 +211,19 @@ START_TEST(test_full_overflow_ends_the_edge) {
 }
 END_TEST
 
-/* Slower than its publishers, but at work: half of its ring in each window. Its sources wait for it, nobody ends it. */
-START_TEST(test_busy_edge_with_a_full_overflow) {
+/* Slower than its publishers, but at work: half of its ring in each window. Its publishers are stalled, nobody ends it. */
+START_TEST(test_busy_edge) {
     setup_sized(256 * 1024);
     b->read_max = 100;
     uint64_t deepest = 0;
     for (int i = 0; i < 60 * 20; i++) {
         ck_assert(ring_writer_refresh(&a->ingress));
-        while (ring_room(&a->ingress) > 8 * PAYLOAD)
-            send_some(1);
+        if (a->conn[a_conn].stalled_until != 0) {
+            send_some(edge_stalled(a, a_conn) ? 0 : 1);
+        } else {
+            while (ring_room(&a->ingress) > 8 * PAYLOAD)
+                send_some(1);
+        }
         b->paused = i % 20 != 0;
         world_step(&w);
         w.now += 5000000;
@@ -227,13 +231,57 @@ START_TEST(test_busy_edge_with_a_full_overflow) {
         deepest = s->head_pos - s->tail_pos > deepest ? s->head_pos - s->tail_pos : deepest;
     }
     ck_assert(!b->bad && !a->bad && !c->bad);
-    ck_assert_uint_gt(deepest, 128 * 1024);
+    ck_assert_uint_gt(deepest, 32 * 1024);
     b->paused = false;
     b->read_max = 0;
     world_settle(&w);
     ck_assert_uint_eq(last[1], sent);
     ck_assert_uint_eq(last[2], sent);
     teardown();
+}
+END_TEST
+
+/* How many messages another edge gets in a second and a half from a source that also sends as many as it can to b, or does
+ * not. */
+static uint32_t beside(uint8_t kind, bool also_b) {
+    setup_sized(256 * 1024);
+    c->delivered = NULL;
+    world_edge_down(&w, a);
+    world_edge_new(&w, 0, kind);
+    a_conn = edge_connect(a, 1, RECORD_ECHO);
+    edge_subscribe(c, c_conn, "by", NULL, RECORD_NO_SLOT, 0);
+    world_settle(&w);
+    b->read_max = 68; /* each 40 ms: half of its ring in 100 ms, but far less than comes */
+    for (uint32_t i = 0; i < 750; i++) {
+        ck_assert(ring_writer_refresh(&a->ingress));
+        while (ring_room(&a->ingress) > 8 * PAYLOAD) {
+            edge_pub(a, a_conn, "by", NULL, payload, PAYLOAD, 0);
+            if (also_b)
+                edge_pub(a, a_conn, "f", NULL, payload, PAYLOAD, 0);
+            edge_publish(a);
+        }
+        b->paused = i % 20 != 0;
+        world_step(&w);
+        w.now += 2000000;
+    }
+    ck_assert(!a->bad && !c->bad);
+    ck_assert(b->bad == also_b);
+    uint32_t got = (uint32_t)c->delivered_count;
+    world_settle(&w);
+    world_free(&w);
+    return got;
+}
+
+/* A source that does not stall when it is told to, or cannot be told, fills the overflow of a busy edge. Those who get other
+ * messages from it do not wait for that edge for long. */
+START_TEST(test_full_overflow_holds_nobody_for_long) {
+    static const struct {
+        uint8_t kind;
+        uint32_t held_ms; /* with the time in which the ring was full at first, and some more */
+    } cases[] = {{LINK_LEAFD, 250}, {LINK_FRONTEND, 700}};
+    uint32_t alone = beside(cases[_i].kind, false), with_b = beside(cases[_i].kind, true);
+    ck_assert_uint_ge(with_b, (uint64_t)alone * (1500 - cases[_i].held_ms) / 1500 / 2); /* half of what a sends is for b */
+    ck_assert_uint_gt(alone, 0);
 }
 END_TEST
 
@@ -540,27 +588,19 @@ START_TEST(test_gate) {
     send_some(5);
     world_settle(&w);
     ck_assert_uint_eq(p->stall_count, 2);
-    /* At most half of any second. */
-    world_pass(&w, 2000);
+    /* A new router knows the gate, and forgets the stall. */
     edge_gate(b, b_conn, true);
     world_settle(&w);
-    for (int i = 0; i < 40; i++) {
-        send_some(1);
-        world_settle(&w);
-        world_pass(&w, 25);
-    }
-    ck_assert_uint_le(p->stall_count, 2 + 6);
-    ck_assert_uint_ge(p->stall_count, 2 + 4);
-    /* A new router knows the gate, and forgets the stall. */
-    world_pass(&w, 2000);
-    uint32_t before = p->stall_count;
+    send_some(1);
+    world_settle(&w);
+    ck_assert_uint_eq(p->stall_count, 3);
     world_die(&w);
     world_begin(&w);
     send_some(1);
     world_settle(&w);
-    ck_assert_uint_eq(p->stall_count, before + 1);
+    ck_assert_uint_eq(p->stall_count, 4);
     /* The gated connection ends: its publishers are let go. */
-    before = p->resume_count;
+    uint32_t before = p->resume_count;
     edge_close(b, b_conn);
     world_settle(&w);
     ck_assert_uint_eq(p->resume_count, before + 1);
@@ -572,31 +612,88 @@ START_TEST(test_gate) {
 }
 END_TEST
 
-/* One that takes what it gets sets the pace for as long as it does so: no half of a second for its publishers. */
+/* Time goes on, with a message each 25 ms that its edge reads the publisher. Returns how many were sent. */
+static uint32_t send_when_allowed(uint32_t ms, bool drains) {
+    uint32_t before = sent;
+    for (uint32_t i = 0; i < ms / 25; i++) {
+        if (drains && i % 8 == 0)
+            edge_drains(b, b_conn);
+        if (!edge_stalled(a, a_conn))
+            send_some(1);
+        world_settle(&w);
+        world_pass(&w, 25);
+    }
+    return sent - before;
+}
+
+/* One that takes what it gets sets the pace for as long as it does so. */
 START_TEST(test_gate_of_one_that_drains) {
     setup_sized(4 << 20);
-    const struct edge_conn *p = &a->conn[a_conn];
+    w.router->settings.write_deadline_ms = 2000;
     edge_gate(b, b_conn, true);
     world_settle(&w);
-    for (int i = 0; i < 80; i++) {
-        if (i % 8 == 0)
-            edge_drains(b, b_conn);
-        send_some(1);
-        world_settle(&w);
-        world_pass(&w, 25);
-    }
-    ck_assert_uint_ge(p->stall_count, 15);
-    /* It stops: after a second the half holds again. */
-    world_pass(&w, 2000);
-    uint32_t before = p->stall_count;
-    for (int i = 0; i < 40; i++) {
-        send_some(1);
-        world_settle(&w);
-        world_pass(&w, 25);
-    }
-    ck_assert_uint_le(p->stall_count, before + 6);
+    uint32_t got = send_when_allowed(20000, true); /* one in 100 to 200 ms */
+    ck_assert_uint_ge(got, 80);
+    ck_assert_uint_le(got, 220);
+    teardown();
+}
+END_TEST
+
+/* One that takes nothing makes its publishers stand longer and longer, for the write deadline and a second. */
+START_TEST(test_gate_of_one_that_takes_nothing) {
+    setup_sized(4 << 20);
+    w.router->settings.write_deadline_ms = 10000;
+    edge_gate(b, b_conn, true);
+    world_settle(&w);
+    ck_assert_uint_le(send_when_allowed(1000, false), 8);
+    ck_assert_uint_le(send_when_allowed(10000, false), 11);
+    send_when_allowed(1000, false);
+    ck_assert_uint_eq(send_when_allowed(5000, false), 200);
+    /* It drains: its publishers stand again. */
+    edge_drains(b, b_conn);
+    world_settle(&w);
+    ck_assert_uint_le(send_when_allowed(1000, false), 8);
     ck_assert(!a->bad && !b->bad);
     teardown();
+}
+END_TEST
+
+/* Each event lets those go on that it concerns, whoever ends first. */
+START_TEST(test_who_is_stalled_for_whom) {
+    setup_sized(4 << 20);
+    enum { MANY = 300 };
+    b->delivered = c->delivered = NULL;
+    uint32_t publisher[MANY], other = edge_connect(b, 1, RECORD_ECHO), third = edge_connect(c, 1, RECORD_ECHO);
+    uint32_t reader[3] = {b_conn, other, third};
+    edge_subscribe(b, b_conn, "r0", NULL, RECORD_NO_SLOT, 0);
+    edge_subscribe(b, other, "r1", NULL, RECORD_NO_SLOT, 0);
+    edge_subscribe(c, third, "r2", NULL, RECORD_NO_SLOT, 0);
+    for (uint32_t i = 0; i < 3; i++)
+        edge_gate(i < 2 ? b : c, reader[i], true);
+    for (uint32_t i = 0; i < MANY; i++)
+        publisher[i] = edge_connect(a, 1, RECORD_ECHO);
+    world_settle(&w);
+    for (uint32_t i = 0; i < MANY; i++)
+        edge_pub(a, publisher[i], i % 3 == 0 ? "r0" : i % 3 == 1 ? "r1" : "r2", NULL, payload, 10, 0);
+    edge_publish(a);
+    world_settle(&w);
+    for (uint32_t i = 0; i < MANY; i += 2)
+        edge_close(a, publisher[i]);
+    edge_gate(b, b_conn, false);
+    world_settle(&w);
+    for (uint32_t i = 1; i < MANY; i += 2)
+        ck_assert_uint_eq(a->conn[publisher[i]].resume_count, i % 3 == 0);
+    edge_close(b, other);
+    world_settle(&w);
+    for (uint32_t i = 1; i < MANY; i += 2)
+        ck_assert_uint_eq(a->conn[publisher[i]].resume_count, i % 3 != 2);
+    world_edge_down(&w, c);
+    world_settle(&w);
+    for (uint32_t i = 1; i < MANY; i += 2)
+        ck_assert_uint_eq(a->conn[publisher[i]].resume_count, 1);
+    world_edge_down(&w, a);
+    ck_assert_uint_eq(w.router->link[1].gated_count, 0);
+    world_free(&w);
 }
 END_TEST
 
@@ -643,7 +740,8 @@ int main(void) {
     tcase_add_test(t, test_share_of_a_second);
     tcase_add_loop_test(t, test_overflow_survives_deaths, 0, 2);
     tcase_add_test(t, test_full_overflow_ends_the_edge);
-    tcase_add_test(t, test_busy_edge_with_a_full_overflow);
+    tcase_add_test(t, test_busy_edge);
+    tcase_add_loop_test(t, test_full_overflow_holds_nobody_for_long, 0, 2);
     tcase_add_test(t, test_edge_that_takes_nothing);
     tcase_add_test(t, test_edge_that_nobody_waits_for);
     tcase_add_test(t, test_trickle);
@@ -656,6 +754,8 @@ int main(void) {
     tcase_add_test(t, test_fanout_of_which_one_target_is_left);
     tcase_add_test(t, test_gate);
     tcase_add_test(t, test_gate_of_one_that_drains);
+    tcase_add_test(t, test_gate_of_one_that_takes_nothing);
+    tcase_add_test(t, test_who_is_stalled_for_whom);
     tcase_add_test(t, test_gate_as_of_consumed);
     tcase_add_test(t, test_gate_against_servers);
     suite_add_tcase(suite, t);

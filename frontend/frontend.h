@@ -366,7 +366,7 @@ enum err frontend_open(struct frontend *f);
 /* ---- turn.c ---- */
 struct epoll_event;
 void turn_event(struct frontend *f, const struct epoll_event *e);
-void turn_run(struct frontend *f);
+void turn_once(struct frontend *f);
 
 /* ---- client.c ---- */
 struct client *client_new(struct frontend *f, int fd); /* null: no memory, or the socket cannot be watched */

@@ -151,7 +151,7 @@ static void stop(struct frontend *f) {
     bool waits = true;
     while (waits && clock_mono_ms() < until) {
         read_clock(f);
-        turn_run(f);
+        turn_once(f);
         waits = f->ingress.consumed_pos != f->ingress.head_pos || ring_ready(&f->egress) > 0;
         for (uint32_t n = 0; n < f->number_high && !waits; n++)
             waits = f->by_number[n] && f->by_number[n]->out_bytes > 0;
@@ -175,7 +175,7 @@ static void run(struct frontend *f) {
             events = poll_events(f, 0);
         if (f->go) {
             read_clock(f);
-            turn_run(f);
+            turn_once(f);
             accept_arm(f);
         }
         if (f->stopping)

@@ -63,7 +63,7 @@ static void publish(struct frontend *f) {
     link_publish(f);
 }
 
-void turn_run(struct frontend *f) {
+void turn_once(struct frontend *f) {
     f->turn_written = 0;
     if (!f->ring_full) {
         login_run(f);

@@ -1,5 +1,5 @@
 /* Accounts, permission sets, floors and permits come from the account book alone; a login is answered only after its
- * account has been read here. What is new is read to its end and then applied to the connections in one go.
+ * account has been read here. What is new is read to its end; what follows for connections is done by changes.c.
  */
 #include <stdlib.h>
 
@@ -170,82 +170,6 @@ static void take_permit(struct router *r, struct account *a, const struct book_p
     s->payload_max = entry->payload_max;
 }
 
-static void apply_to(struct router *r, struct link *l, uint32_t number, struct conn *c, const struct account *a) {
-    const struct standing *s = account_standing(a, c->principal);
-    if (s && c->serial < s->floor)
-        admit_kick(r, l, number, (enum record_kick)s->kick);
-    else if (c->serial < a->floor)
-        admit_kick(r, l, number, (enum record_kick)a->floor_kick);
-    else if (s && c->serial < s->permit &&
-             (c->permissions != s->permissions || c->payload_max != rights_payload(s->payload_max)))
-        rights_give(r, l, number, c, s->permissions, s->payload_max);
-}
-
-/* ---- a lower limit of connections ---- */
-
-struct member {
-    uint64_t serial;
-    uint32_t number;
-    uint8_t link;
-};
-
-static int newest_first(const void *a, const void *b) {
-    uint64_t x = ((const struct member *)a)->serial, y = ((const struct member *)b)->serial;
-    return x < y ? 1 : x > y ? -1 : 0;
-}
-
-static uint32_t members(struct router *r, const struct account *a, struct member *all) {
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < r->link_high; i++) {
-        struct link *l = &r->link[i];
-        if (l->state != LINK_LIVE && l->state != LINK_REPLAY)
-            continue;
-        for (uint32_t n = 0; n < l->conn_high && count < a->conn_count; n++) {
-            const struct conn *c = link_conn(l, n);
-            if (c && c->state == CONN_BOUND && c->account == a->number)
-                all[count++] = (struct member){.serial = c->serial, .number = n, .link = (uint8_t)i};
-        }
-    }
-    return count;
-}
-
-/* The newest connections end, as if the limit had been there when they came. */
-static void thin_out(struct router *r, struct account *a) {
-    struct member *all = malloc(a->conn_count * sizeof *all);
-    if (!all) {
-        log_error("account %u: no memory to bring its connections down to %u", a->number, a->conns_max);
-        return;
-    }
-    uint32_t count = members(r, a, all);
-    qsort(all, count, sizeof *all, newest_first);
-    for (uint32_t i = 0; i < count && account_is_crowded(a); i++)
-        admit_kick(r, &r->link[all[i].link], all[i].number, RECORD_KICK_ACCOUNT_CONNS);
-    free(all);
-}
-
-/* Once for all that was new in the book: it takes a look at every connection. */
-static void apply(struct router *r) {
-    for (uint32_t i = 0; i < r->link_high; i++) {
-        struct link *l = &r->link[i];
-        if (l->state != LINK_LIVE && l->state != LINK_REPLAY)
-            continue;
-        for (uint32_t n = 0; n < l->conn_high; n++) {
-            struct conn *c = link_conn(l, n);
-            const struct account *a = c && c->state == CONN_BOUND ? account_find(r, c->account) : NULL;
-            if (a && a->changed)
-                apply_to(r, l, n, c, a);
-        }
-    }
-    for (uint32_t n = 0; n < r->account_high; n++) {
-        struct account *a = r->account[n];
-        if (!a)
-            continue;
-        a->changed = false;
-        if (account_is_crowded(a))
-            thin_out(r, a);
-    }
-}
-
 /* True if connections may be concerned. */
 static bool take_entry(struct router *r, const struct book_entry *entry) {
     struct account *a;
@@ -281,7 +205,7 @@ void accounts_read(struct router *r) {
         changed |= take_entry(r, &entry);
     free(book_keep(&r->book)); /* of the last set; it is copied again when it is compiled */
     if (changed)
-        apply(r);
+        changes_begin(r);
     if (e != ERR_AGAIN)
         log_error("the account book cannot be read at byte %llu: accounts beyond are unknown: %s",
                   (unsigned long long)r->book.pos, err_text(e));

@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "router/cost.h"
 #include "router/router.h"
 
 /* One store, so that a death cannot leave half of it. */
@@ -92,6 +93,7 @@ enum step admit_bind(struct router *r, struct link *l, const struct record *rec,
     if (!c)
         return STEP_BAD;
     struct binding b;
+    r->work += COST_BIND;
     enum err e = judge(r, l, rec->conn, c, rec, sealed, replay, &b);
     if (e != ERR_OK) {
         log_warn("link %u connection %u: its binding was refused: %s", l->number, rec->conn, err_text(e));
@@ -124,20 +126,6 @@ enum step admit_bind(struct router *r, struct link *l, const struct record *rec,
     return STEP_DONE;
 }
 
-static bool closing_push(struct router *r, struct link *l, uint32_t number) {
-    if (r->closing_count == r->closing_cap) {
-        uint32_t cap = r->closing_cap ? 2 * r->closing_cap : 64;
-        struct closing *grown = realloc(r->closing, cap * sizeof *grown);
-        if (!grown)
-            return false;
-        r->closing = grown;
-        r->closing_cap = cap;
-    }
-    r->closing[r->closing_count++] = (struct closing){l->number, number};
-    router_wary(r, WARY_DEAD, true);
-    return true;
-}
-
 /* Leaves its account, its permissions and the lists of those who are stalled. */
 static void retire(struct router *r, struct link *l, struct conn *c) {
     struct account *a = account_find(r, c->account);
@@ -148,13 +136,6 @@ static void retire(struct router *r, struct link *l, struct conn *c) {
     stall_end(r, l, c);
 }
 
-/* Removes up to `most`; true if none is left. */
-static bool remove_subs(struct router *r, struct link *l, struct conn *c, uint32_t most) {
-    for (uint32_t i = 0; i < most && c->first_sub; i++)
-        interest_drop(r, l, c, c->first_sub);
-    return c->first_sub == 0;
-}
-
 void admit_kick(struct router *r, struct link *l, uint32_t number, enum record_kick why) {
     struct conn *c = link_conn(l, number);
     if (!c || c->state != CONN_BOUND)
@@ -163,8 +144,8 @@ void admit_kick(struct router *r, struct link *l, uint32_t number, enum record_k
     c->state = CONN_KICKED;
     c->kick = (uint8_t)why;
     soft_close(r, l, number, c->generation); /* it does not come back with a new router */
-    if (!remove_subs(r, l, c, REMOVE_AT_ONCE) && !closing_push(r, l, number))
-        remove_subs(r, l, c, UINT32_MAX);
+    r->work += COST_BIND;
+    removal_add(r, l, number, c);
     egress_mark(r, l, number, MARK_KICK);
 }
 
@@ -174,17 +155,8 @@ void admit_close(struct router *r, struct link *l, uint32_t number, struct conn 
     c->state = CONN_CLOSING;
     soft_close(r, l, number, c->generation);
     counter_add(r->counters, COUNTER_CONNS, (uint64_t)-1);
-    if (remove_subs(r, l, c, REMOVE_AT_ONCE)) {
-        egress_mark(r, l, number, MARK_FREE);
-    } else if (!closing_push(r, l, number)) {
-        remove_subs(r, l, c, UINT32_MAX);
-        egress_mark(r, l, number, MARK_FREE);
-    }
-}
-
-static void remove_later(struct router *r, struct link *l, uint32_t number) {
-    if (!closing_push(r, l, number))
-        link_end(r, l, "no memory to remove its connections");
+    r->work += COST_BIND;
+    removal_add(r, l, number, c);
 }
 
 void admit_close_poisoned(struct router *r, struct link *l, uint32_t number, struct conn *c) {
@@ -193,7 +165,7 @@ void admit_close_poisoned(struct router *r, struct link *l, uint32_t number, str
     c->state = CONN_CLOSING;
     soft_close(r, l, number, c->generation);
     counter_add(r->counters, COUNTER_CONNS, (uint64_t)-1);
-    remove_later(r, l, number);
+    removal_queue(r, l, number, c);
 }
 
 void admit_kick_poisoned(struct router *r, struct link *l, uint32_t number) {
@@ -204,32 +176,8 @@ void admit_kick_poisoned(struct router *r, struct link *l, uint32_t number) {
     c->state = CONN_KICKED;
     c->kick = RECORD_KICK_POISON;
     soft_close(r, l, number, c->generation);
-    remove_later(r, l, number);
+    removal_queue(r, l, number, c);
     egress_mark(r, l, number, MARK_KICK);
-}
-
-bool admit_remove_step(struct router *r) {
-    uint32_t kept = 0;
-    bool worked = r->closing_count > 0;
-    for (uint32_t i = 0; i < r->closing_count; i++) {
-        struct closing at = r->closing[i];
-        struct link *l = &r->link[at.link];
-        struct conn *c = link_conn(l, at.conn);
-        if (l->state != LINK_LIVE || !c || (c->state != CONN_KICKED && c->state != CONN_CLOSING))
-            continue; /* link_clear_step has it, or it is done and the number is in use again */
-        if (!remove_subs(r, l, c, REMOVE_AT_ONCE))
-            r->closing[kept++] = at;
-        else if (c->state == CONN_CLOSING)
-            egress_mark(r, l, at.conn, MARK_FREE);
-    }
-    r->closing_count = kept;
-    if ((r->wary & WARY_DEAD) && kept == 0) {
-        bool ending = false;
-        for (uint32_t i = 0; i < r->link_high; i++)
-            ending |= r->link[i].state == LINK_ENDING;
-        router_wary(r, WARY_DEAD, ending);
-    }
-    return worked;
 }
 
 void admit_expire(struct router *r) {

@@ -129,18 +129,27 @@ bool egress_spill_deep(const struct link *l) {
     return l->spill.head_pos - l->spill.tail_pos > l->spill.cap / 8;
 }
 
+/* Bytes of the oldest record in the overflow and of the DELIVER_MOREs that belong to it: an edge finds all of them or none. */
+static uint64_t spill_group_len(const struct spill *s) {
+    uint64_t len = 0;
+    struct record rec;
+    do {
+        memcpy(&rec, s->area + (s->tail_pos + len) % s->cap, sizeof rec);
+        len += ring_round(rec.len);
+    } while (rec.flags & RECORD_MORE && (rec.type == RECORD_DELIVER || rec.type == RECORD_DELIVER_MORE));
+    return len;
+}
+
 bool egress_spill_write(struct router *r, struct link *l) {
     struct spill *s = &l->spill;
     bool moved = false;
     while (s->head_pos != s->tail_pos) {
-        struct record rec;
-        const uint8_t *from = s->area + s->tail_pos % s->cap;
-        memcpy(&rec, from, sizeof rec);
-        if (!ring_has_room(&l->egress, ring_round(rec.len), 0))
+        uint64_t len = spill_group_len(s);
+        if (!ring_has_room(&l->egress, len, 0))
             break;
-        memcpy(ring_head(&l->egress), from, rec.len);
-        ring_advance(&l->egress, rec.len);
-        s->tail_pos += ring_round(rec.len);
+        memcpy(ring_head(&l->egress), s->area + s->tail_pos % s->cap, len);
+        ring_advance(&l->egress, len);
+        s->tail_pos += len;
         moved = true;
     }
     if (l->egress.broken) {

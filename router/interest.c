@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "nats/proto.h"
 #include "nats/subject.h"
+#include "router/cost.h"
 #include "router/router.h"
 
 static void conn_list_add(struct router *r, struct conn *c, uint32_t index) {
@@ -39,7 +40,7 @@ void interest_drop(struct router *r, struct link *l, struct conn *c, uint32_t in
     check(a != NULL);
     rights_sub_flags(r, s, 0);
     uint64_t price = sublist_price_of(a->sublist, s);
-    sublist_remove(a->sublist, s);
+    r->work += COST_SUB + (uint64_t)COST_NODE * sublist_remove(a->sublist, s);
     a->sub_count--;
     conn_list_remove(r, c, index);
     link_slot_set(l, s->slot, 0);
@@ -75,6 +76,7 @@ static uint32_t make(struct router *r, struct link *l, struct conn *c, uint32_t 
     uint32_t index = router_sub_take(r);
     if (index == 0)
         return 0;
+    r->work += COST_SUB + (subject_has_wildcard(subject) ? (uint64_t)COST_NODE * subject_token_count(subject) : 0);
     struct sub *s = router_sub(r, index);
     s->conn = number;
     s->slot = fixed->slot;

@@ -183,8 +183,8 @@ void link_unmap(struct router *r, struct link *l) {
     for (uint32_t i = 0; i < CONN_CHUNKS_MAX; i++)
         free(l->conn_chunk[i]);
     free(l->marked);
-    free(l->fanout.target);
-    free(l->fanout.names);
+    fanout_free(&l->fanout);
+    publish_drop(l);
     *l = (struct link){.number = l->number};
 }
 
@@ -235,24 +235,4 @@ void link_end(struct router *r, struct link *l, const char *why) {
         l->end_told = true;
         note_send(r->control.fd, NOTE_LINK_BAD, l->number, l->incarnation);
     }
-}
-
-bool link_clear_step(struct router *r, struct link *l) {
-    uint32_t left = REMOVE_AT_ONCE;
-    while (l->end_conn < l->conn_high) {
-        struct conn *c = link_conn(l, l->end_conn);
-        while (c && c->first_sub) {
-            if (left-- == 0)
-                return false;
-            interest_drop(r, l, c, c->first_sub);
-        }
-        if (c && c->state != CONN_FREE) {
-            if (c->state != CONN_CLOSING) /* its CLOSE has counted already */
-                counter_add(r->counters, COUNTER_CONNS, (uint64_t)-1);
-            stall_end(r, l, c);
-            c->state = CONN_FREE;
-        }
-        l->end_conn++;
-    }
-    return true;
 }

@@ -57,13 +57,27 @@ static void watch(struct router *r, int fd, uint64_t what) {
 
 /* ---- authd ---- */
 
+/* A new authd will come; the book is here. */
+static void close_authd(struct router *r) {
+    channel_close(&r->authd);
+    r->authd_open = false;
+}
+
 static enum err on_book_grown(struct channel *c, void *owner, const void *message, const int *fds) {
     (void)message, (void)fds;
     struct router *r = owner;
+    (void)c;
     accounts_read(r);
+    r->book_read_due = true; /* told when what follows from it is done */
+    return ERR_OK;
+}
+
+static void tell_book_read(struct router *r) {
+    r->book_read_due = false;
     Bulkhead__BookRead read_to = BULKHEAD__BOOK_READ__INIT;
     read_to.read_pos = r->book.pos;
-    return channel_send(c, MESSAGE_BOOK_READ, &read_to.base, NULL, 0);
+    if (r->authd_open && channel_send(&r->authd, MESSAGE_BOOK_READ, &read_to.base, NULL, 0) != ERR_OK)
+        close_authd(r);
 }
 
 static const struct channel_rule authd_rules[] = {
@@ -248,8 +262,7 @@ static void handle_event(struct router *r, uint64_t what) {
             log_die("the supervisor's conversation broke: %s", err_text(e));
     } else if (what == EVENT_AUTHD) {
         if (r->authd_open && channel_receive(&r->authd, 64) != ERR_OK) {
-            channel_close(&r->authd); /* a new authd will come; the book is here */
-            r->authd_open = false;
+            close_authd(r);
         }
     } else if (what >= EVENT_BELL && what < EVENT_BELL + LINKS_MAX) {
         char bells[256];
@@ -328,17 +341,15 @@ static void wait_for_work(struct router *r, struct idle *idle) {
         poll_events(r, sleep_ms(r));
 }
 
-/* Links whose edge has gone are emptied step by step, between turns. */
+/* Links whose edge has gone, when nothing of them is left. */
 static bool clear_links(struct router *r) {
     bool worked = false;
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];
-        if (l->state != LINK_ENDING || (l->end_conn >= l->conn_high && !l->down))
+        if (l->state != LINK_ENDING || !l->down || !link_is_clear(l))
             continue;
         worked = true;
         turn_works_on(r, WORK_REMOVAL);
-        if (!link_clear_step(r, l) || !l->down)
-            continue;
         uint64_t incarnation = l->incarnation;
         link_unmap(r, l);
         note_send(r->control.fd, NOTE_LINK_GONE, i, incarnation);
@@ -353,12 +364,16 @@ static void run(struct router *r) {
     for (;;) {
         bool worked = false;
         r->now = clock_mono_ns();
+        if (unlikely(r->changes.active))
+            worked = changes_step(r);
+        if (unlikely(r->book_read_due && !r->changes.active))
+            tell_book_read(r);
         if (r->running) {
-            worked = turn_run(r);
+            worked |= turn_run(r);
             if (unlikely(r->wary & WARY_DEAD))
                 worked |= clear_links(r);
         } else if (r->begun) {
-            worked = takeover_step(r);
+            worked |= takeover_step(r);
         }
         if (worked)
             idle_end(&idle, r->now, r->turn_bytes);
@@ -382,7 +397,7 @@ int main(void) {
     sandbox_start();
     struct router *r = &router;
     hash_key_make(&r->hash);
-    r->tools = (struct permissions_tools){.hash = &r->hash, .slab = &r->slab};
+    r->tools = (struct permissions_tools){.hash = &r->hash, .slab = &r->slab, .work = &r->work};
     r->random = clock_mono_ns() | 1;
     r->wall = clock_wall_s();
     r->sub_chunk = calloc(SLOT_CHUNKS_MAX, sizeof(struct sub *)); /* large, so its pages come as they are touched */

@@ -120,7 +120,7 @@ static bool step(struct permissions *p) {
             p->state = STATE_COMPILED;
             return true;
         }
-        p->tools->work += COST_RULE + subject.len + queue.len;
+        *p->tools->work += COST_RULE + subject.len + queue.len;
         if (!add(p, at, &rule, subject, queue))
             return false;
     }
@@ -166,7 +166,7 @@ static bool look(struct permissions *p, enum book_rule_kind kind, struct view te
     if (!p->list[kind])
         return false;
     enum err e = sublist_match(p->list[kind], text, &t->match, &visited);
-    t->work += COST_RULE + (uint64_t)COST_NODE * visited + (uint64_t)COST_RULE * t->match.queue_count;
+    *t->work += COST_RULE + (uint64_t)COST_NODE * visited + (uint64_t)COST_RULE * t->match.queue_count;
     *too_dear = e != ERR_OK;
     return e == ERR_OK && (t->match.plain_count != 0 || t->match.queue_count != 0);
 }
@@ -298,7 +298,7 @@ bool permissions_filters(struct permissions *p, struct view pattern, struct view
         return false;
     if (p->overlap_count > PERMISSIONS_OVERLAPS)
         return true;
-    p->tools->work += (uint64_t)COST_RULE * p->overlap_count;
+    *p->tools->work += (uint64_t)COST_RULE * p->overlap_count;
     for (uint32_t i = 0; i < p->overlap_count; i++) {
         struct book_rule rule;
         struct view denied, of_queue;

@@ -35,7 +35,7 @@ struct permissions_tools {
     const struct hash_key *hash;
     struct slab *slab;
     struct match match;
-    uint64_t work; /* units (router/cost.h) of what was done since somebody has set it to 0 */
+    uint64_t *work; /* units (router/cost.h) of what is done are added here */
 };
 
 /* A set that is not compiled, of the entry of type BOOK_RULES that lies at pos in the book. Null: no memory. */

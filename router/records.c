@@ -45,7 +45,7 @@ void record_deny_removed(struct router *r, struct link *l, const struct sub *s, 
 }
 
 static enum step ignore(struct router *r, struct link *l) {
-    l->fanout.active = false; /* a kicked publisher's fan-out ends where it is */
+    publish_drop(l); /* a kicked publisher's fan-out ends where it is */
     counter_add(r->counters, COUNTER_RECORDS_IGNORED, 1);
     return STEP_DONE;
 }

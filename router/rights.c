@@ -90,7 +90,7 @@ void rights_delivered(struct router *r, struct sub *const *targets, uint32_t cou
         right.until_ns = ns < UINT64_MAX - r->now ? r->now + ns : UINT64_MAX;
         struct replies_owner owner = owner_of(r, l, c, targets[i]->conn);
         replies_give(&r->replies, &owner, reply, right, r->now, r->commit_no + 1);
-        r->tools.work += COST_RULE;
+        r->work += COST_RULE;
     }
 }
 
@@ -145,7 +145,7 @@ void rights_recheck(struct router *r, struct link *l, uint32_t number, struct co
         return;
     if (r->recheck_count == r->recheck_cap) {
         uint32_t cap = r->recheck_cap ? 2 * r->recheck_cap : 64;
-        struct closing *grown = realloc(r->recheck, cap * sizeof *grown);
+        struct rechecked *grown = realloc(r->recheck, cap * sizeof *grown);
         if (!grown) {
             admit_kick(r, l, number, RECORD_KICK_MEMORY);
             return;
@@ -153,7 +153,7 @@ void rights_recheck(struct router *r, struct link *l, uint32_t number, struct co
         r->recheck = grown;
         r->recheck_cap = cap;
     }
-    r->recheck[r->recheck_count++] = (struct closing){l->number, number};
+    r->recheck[r->recheck_count++] = (struct rechecked){l->number, number};
     c->rechecking = true;
     router_wary(r, WARY_RECHECKS, true);
 }
@@ -175,13 +175,13 @@ static bool take_away(struct router *r, struct link *l, struct conn *c, uint32_t
 }
 
 /* True if the connection's subscriptions have all been looked at. */
-static bool recheck_some(struct router *r, struct link *l, struct conn *c, bool *worked) {
+static bool recheck_some(struct router *r, struct link *l, struct conn *c, uint64_t until, bool *worked) {
     if (c->set && !permissions_compile(c->set, &r->book)) {
         *worked = true;
         return false;
     }
     const struct account *a = account_find(r, c->account);
-    for (; c->recheck_at && r->tools.work < TURN_UNITS; r->tools.work += COST_SUB / 4) {
+    for (; c->recheck_at && r->work < until; r->work += COST_SUB / 4) {
         uint32_t index = c->recheck_at;
         struct sub *s = router_sub(r, index);
         struct view pattern = pattern_of(r, a, s), queue = queue_of(a, s);
@@ -200,22 +200,21 @@ static bool recheck_some(struct router *r, struct link *l, struct conn *c, bool 
 bool rights_recheck_step(struct router *r) {
     uint32_t kept = 0, count = r->recheck_count;
     bool worked = false;
-    r->tools.work = 0;
+    uint64_t until = r->work + TURN_UNITS;
     for (uint32_t i = 0; i < count; i++) {
-        struct closing at = r->recheck[i];
+        struct rechecked at = r->recheck[i];
         struct link *l = &r->link[at.link];
         struct conn *c = link_conn(l, at.conn);
         if (l->state != LINK_LIVE || !c || !c->rechecking)
             continue; /* it has ended, or another entry was done */
         l->recheck_room = 0;
-        if (r->tools.work < TURN_UNITS && recheck_some(r, l, c, &worked))
+        if (r->work < until && recheck_some(r, l, c, until, &worked))
             c->rechecking = false;
         else
             r->recheck[kept++] = at;
     }
     r->recheck_count = kept;
     router_wary(r, WARY_RECHECKS, kept != 0);
-    r->tools.work = 0;
     return worked;
 }
 

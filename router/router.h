@@ -7,7 +7,12 @@
  *   admit.c     BIND, OPTIONS, CLOSE: the one way in and the one way out for a connection
  *   interest.c  SUB, UNSUB
  *   rights.c    what a connection may do: its permission set (permissions.c) and its open replies (shm/replies.h)
- *   publish.c   PUB: plan, then commit; the fan-out cursor
+ *   publish.c   PUB: who may, who gets it, is there room
+ *   choose.c    one member of each queue group
+ *   deliver.c   DELIVER records, and what a delivery means for a subscription
+ *   fanout.c    messages for more targets than one step serves
+ *   removal.c   subscriptions of connections and links that have ended
+ *   changes.c   what a changed account book means for connections
  *   egress.c    everything that is written to an edge: ring, overflow, control marks
  *   memory.c    what subscriptions take: its bounds, and who is closed when there is too much
  *   stall.c     publishers of connections that do not read
@@ -46,18 +51,17 @@ enum {
     CONN_CHUNKS_MAX = SOFT_CONNS_MAX / CHUNK,
     ACCOUNTS_MAX = 64 * 1024,
     CONTROL_RESERVE = 64 * 1024, /* bytes of an egress ring that messages leave to control records */
-    TURN_UNITS = 64 * 1024,      /* work units of one link in one turn (router/cost.h) */
     SPREAD_SUBS = 32 * 1024,     /* subscriptions of one account from which on the next records are looked at ahead */
     SETS_MAX = 1 << 20,          /* permission sets */
-    REMOVE_AT_ONCE = 256,        /* subscriptions removed in one step */
-    FANOUT_AT_ONCE = 16 * 1024,  /* targets served in one step */
+    FANOUT_AT_ONCE = 16 * 1024,  /* targets of a message that is planned and written in one step */
+    FANOUT_WARY = 2 * 1024,      /* the same while each target has to be looked at */
     SCRATCH = 2 * (RECORD_TEXT_MAX + 1) + 64,
 };
 
 enum conn_state {
     CONN_FREE = 0,
     CONN_BOUND,
-    CONN_KICKED,  /* refused or ended by the router: everything but CLOSE is ignored */
+    CONN_KICKED,  /* refused or ended by the router: everything but CLOSE is ignored; subscriptions are being removed */
     CONN_CLOSING, /* CLOSE was taken, subscriptions are being removed */
 };
 
@@ -73,6 +77,7 @@ struct conn {
     bool rechecking; /* its permissions have changed: what it subscribes to is looked at again, from recheck_at on */
     bool responding; /* it has the right to answer (rights.c) */
     bool gated;      /* its output fills: who publishes to it is stalled */
+    bool leaving;    /* in its link's list of connections whose subscriptions are being removed */
     uint32_t generation;
     uint32_t account;
     uint32_t principal;
@@ -80,6 +85,7 @@ struct conn {
     uint32_t sub_count;
     uint32_t subs_max;
     uint32_t recheck_at;   /* the next of its subscriptions; 0: none left */
+    uint32_t leaving_next; /* number + 1 of the connection behind it in that list; 0: none */
     uint32_t permissions;  /* number of its set; 0: none, all is allowed */
     uint32_t payload_max;  /* bytes of one message; UINT32_MAX: no limit of its own */
     struct permissions *set;
@@ -113,21 +119,44 @@ struct spill {
     uint64_t head_pos, tail_pos;
 };
 
-/* A fan-out that does not fit into one step: its targets, in the order of (link, slot). It belongs to the source link, whose
- * ring stands at that record. */
+/* A target that was pinned: the subscription in that slot, if its stamp is still the same. */
 struct fanout_target {
     uint32_t link;
     uint32_t slot;
     uint32_t stamp;
 };
+enum fanout_phase {
+    FANOUT_NONE,
+    FANOUT_PINNING, /* targets are being put into the order of (link, slot); nothing has been delivered */
+    FANOUT_SERVING, /* queue members have been served, plain targets are being served in that order */
+};
+struct fanout_pins; /* fanout.c; with FANOUT_PINNING alone */
+
+/* A message for more targets than one step serves. It belongs to the source link, whose ring stands at that record. */
 struct fanout {
-    bool active;
+    enum fanout_phase phase;
+    bool served; /* somebody has had it */
     uint32_t at, count, cap;
     struct fanout_target *target;
+    struct fanout_pins *pins;
     struct record rec; /* as it was checked; only the payload is read from the ring again */
     struct record_parts parts;
     uint8_t *names; /* subject, reply */
     uint32_t names_cap;
+};
+
+/* A choice of queue members that goes on in the next turn (choose.c). It belongs to the source link likewise. */
+struct chosen {
+    struct sub *sub;
+    uint32_t stamp;
+};
+struct choice {
+    bool active;
+    uint32_t queue;  /* groups with lower numbers are done; of this one `looked` members were looked at, beginning at `first` */
+    uint32_t first, looked;
+    struct chosen second; /* of this group: takes it, but its link is in overflow */
+    struct chosen *done;  /* of those groups */
+    uint32_t count, cap;
 };
 
 struct link {
@@ -161,6 +190,7 @@ struct link {
     uint8_t wait_link;
     uint64_t wait_since; /* ns */
     struct fanout fanout;
+    struct choice choice;
     struct commit_link resume; /* where the router before stood; its cursor concerns the first record only */
     uint64_t poison_pos; /* record to skip; UINT64_MAX: none */
 
@@ -177,6 +207,7 @@ struct link {
     uint64_t held_window;   /* ns: start of the second in which they count */
     uint64_t held_ns, deaf_held_ns; /* how long its full overflow has held such sources */
 
+    uint32_t leaving_first, leaving_last; /* number + 1 of connections whose subscriptions are being removed; 0: none */
     uint32_t end_conn;       /* LINK_ENDING: next connection to clear */
     bool end_told;           /* NOTE_LINK_BAD was sent */
     bool down;               /* the supervisor says that the edge is gone: unmap when empty */
@@ -209,8 +240,15 @@ struct account {
     char name[BOOK_NAME_MAX + 1];
 };
 
-/* A connection whose subscriptions are removed, or looked at again, step by step. */
-struct closing {
+/* A connection whose subscriptions are looked at again, step by step. */
+struct rechecked {
+    uint8_t link;
+    uint32_t conn;
+};
+
+/* How far the changes of the account book have been applied to the connections (changes.c). */
+struct changes {
+    bool active;
     uint8_t link;
     uint32_t conn;
 };
@@ -249,6 +287,9 @@ struct router {
     uint32_t link_high;
     uint32_t turn_first; /* link that this turn begins with */
     uint64_t turn_bytes; /* records taken in this turn */
+    uint64_t turn_units_most; /* of one turn */
+    uint64_t cut_logged; /* ns: when a match that was cut was last logged */
+    uint64_t work;       /* units of all that was ever done (router/cost.h); prices are differences */
 
     struct account **account; /* by number */
     uint32_t account_high;
@@ -265,9 +306,10 @@ struct router {
     uint64_t used_bytes, held_bytes, leaving_bytes; /* sums over the accounts */
     uint64_t memory_next;                           /* ns: when memory_watch may close the next for what it holds */
 
-    struct closing *closing;
-    uint32_t closing_count, closing_cap;
-    struct closing *recheck;
+    uint32_t leaving_count; /* connections in the lists of all links */
+    struct changes changes;
+    bool book_read_due; /* authd is to hear how far the book was read */
+    struct rechecked *recheck;
     uint32_t recheck_count, recheck_cap;
     uint32_t filtered_count, responding_count; /* subscriptions, connections */
     uint8_t wary; /* enum wary */
@@ -311,7 +353,7 @@ void router_sub_give(struct router *r, uint32_t index);
 enum err link_map(struct router *r, uint32_t number, uint8_t kind, uint64_t incarnation, const int *fds);
 enum err link_open(struct router *r, struct link *l); /* rings and overflow at the positions of the commit page */
 void link_end(struct router *r, struct link *l, const char *why); /* nothing more is taken from it nor given to it */
-bool link_clear_step(struct router *r, struct link *l); /* removes some of an ending link's state; true when nothing is left */
+bool link_is_clear(const struct link *l); /* of an ending link's connections nothing is left (removal.c) */
 void link_unmap(struct router *r, struct link *l);
 void link_ring(struct link *l);
 
@@ -341,6 +383,18 @@ uint64_t account_floor(const struct account *a, uint32_t principal); /* lowest v
 const struct standing *account_standing(const struct account *a, uint32_t principal);
 struct permissions *account_set(struct router *r, uint32_t number); /* null: not in the book */
 
+/* ---- changes.c ---- */
+void changes_begin(struct router *r); /* what the book says has changed: all connections are looked at from the first on */
+bool changes_step(struct router *r);  /* goes on with that; true if it did something. r->changes.active: it is not over */
+
+/* ---- removal.c ---- */
+/* Has the subscriptions of a connection that is kicked or closing removed: at once if they are few, else step by step. What
+ * follows from the end of that (CONN_FREE) is done here. */
+void removal_add(struct router *r, struct link *l, uint32_t number, struct conn *c);
+void removal_queue(struct router *r, struct link *l, uint32_t number, struct conn *c); /* the same, nothing at once */
+bool removal_step(struct router *r); /* goes on with removals, those of ending links too; true if it did something */
+bool removal_waits(const struct router *r); /* there is something left to remove */
+
 /* ---- admit.c ---- */
 enum step admit_bind(struct router *r, struct link *l, const struct record *rec, const uint8_t *sealed, bool replay);
 void admit_kick(struct router *r, struct link *l, uint32_t number, enum record_kick why);
@@ -351,7 +405,6 @@ void admit_close(struct router *r, struct link *l, uint32_t number, struct conn 
  * record has been committed. */
 void admit_close_poisoned(struct router *r, struct link *l, uint32_t number, struct conn *c);
 void admit_kick_poisoned(struct router *r, struct link *l, uint32_t number);
-bool admit_remove_step(struct router *r); /* goes on with removals; true if it did something */
 void admit_expire(struct router *r);
 void admit_recover(struct router *r, struct link *l); /* what was closed in a turn that was not committed is open again */
 
@@ -404,6 +457,12 @@ void memory_watch(struct router *r); /* beyond the process's limit: ends connect
 /* ---- publish.c ---- */
 enum step publish(struct router *r, struct link *l, struct conn *c, const struct record *rec,
                   const struct record_parts *parts, const uint8_t *at);
+/* The record at the head of l is not handled further: forgets what was begun of it. */
+void publish_drop(struct link *l);
+
+/* ---- fanout.c ---- */
+enum commit_cursor fanout_cursor(const struct fanout *f, const struct fanout_target **last); /* for the commit page */
+void fanout_free(struct fanout *f);
 
 /* ---- stall.c ---- */
 /* The output of c, a connection of l, fills, or has drained: then its publishers go on. */

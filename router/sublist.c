@@ -186,11 +186,12 @@ static enum err node_make(struct sublist *s, struct view pattern, uint32_t *node
     return e;
 }
 
-static void node_prune(struct sublist *s, uint32_t node) {
+/* Returns how many trie nodes were freed. */
+static uint32_t node_prune(struct sublist *s, uint32_t node) {
     if (node & NODE_IN_TRIE)
-        trie_prune(s, node & ~NODE_IN_TRIE);
-    else
-        literal_prune(s, node);
+        return trie_prune(s, node & ~NODE_IN_TRIE);
+    literal_prune(s, node);
+    return 0;
 }
 
 /* --- queue names --- */
@@ -263,10 +264,15 @@ static enum err group_make(struct sublist *s, uint32_t node, uint32_t queue, uin
         return ERR_NOMEM;
     }
     struct bunch *plain = node_plain(s, node);
-    *group = (struct group){.members = {.one = NULL, .queue = queue}, .node = node, .next = plain->first_group};
-    if (group->next != 0)
-        group_at(s, group->next)->prev = *ref;
-    plain->first_group = *ref;
+    *group = (struct group){.members = {.one = NULL, .queue = queue}, .node = node, .prev = *ref};
+    if (plain->first_group == 0) {
+        plain->first_group = *ref;
+    } else {
+        struct group *oldest = group_at(s, plain->first_group);
+        group->prev = oldest->prev;
+        group_at(s, oldest->prev)->next = *ref;
+        oldest->prev = *ref;
+    }
     name_at(s, queue)->group_count++;
     return ERR_OK;
 }
@@ -275,12 +281,13 @@ static void group_prune(struct sublist *s, uint32_t ref) {
     const struct group *group = group_at(s, ref);
     if (group->members.count > 0)
         return;
-    if (group->prev != 0)
+    struct bunch *plain = node_plain(s, group->node);
+    uint32_t oldest = plain->first_group == ref ? group->next : plain->first_group;
+    if (plain->first_group != ref)
         group_at(s, group->prev)->next = group->next;
-    else
-        node_plain(s, group->node)->first_group = group->next;
-    if (group->next != 0)
-        group_at(s, group->next)->prev = group->prev;
+    if (oldest != 0)
+        group_at(s, group->next != 0 ? group->next : oldest)->prev = group->prev;
+    plain->first_group = oldest;
     uint32_t queue = group->members.queue;
     table_remove(&s->groups, group_tag(s, group->node, queue), ref);
     pool_give(&s->pool, ref);
@@ -335,6 +342,8 @@ static enum err gather_groups(const struct sublist *s, struct gather *g, uint32_
     g->queue_sources++;
     for (uint32_t ref = first; ref != 0;) {
         const struct group *group = group_at(s, ref);
+        if (unlikely(m->queue_count == MATCH_QUEUES_MAX))
+            return ERR_RANGE;
         if (m->queue_count == m->queue_cap && queue_grow(m) != ERR_OK)
             return ERR_NOMEM;
         m->queue[m->queue_count++] = (struct queue_run){group->members.queue, bunch_run(&group->members)};
@@ -388,6 +397,10 @@ static void sort_queues(struct queue_run *runs, uint32_t count) {
 
 static void match_clear(struct match *m) {
     m->plain_count = m->plain_total = m->queue_count = 0;
+}
+
+void match_sort_queues(struct match *m) {
+    sort_queues(m->queue, m->queue_count);
 }
 
 /* --- the price --- */
@@ -502,7 +515,7 @@ enum err sublist_insert(struct sublist *s, struct sub *sub, struct view pattern,
     return ERR_OK;
 }
 
-void sublist_remove(struct sublist *s, struct sub *sub) {
+uint32_t sublist_remove(struct sublist *s, struct sub *sub) {
     check(sub->node != 0);
     uint32_t node = sub->node;
     if (sub->queue != 0) {
@@ -513,9 +526,9 @@ void sublist_remove(struct sublist *s, struct sub *sub) {
     } else {
         bunch_remove(s, node_plain(s, node), sub);
     }
-    node_prune(s, node);
     sub->node = sub->place = sub->queue = 0;
     s->sub_count--;
+    return node_prune(s, node);
 }
 
 enum err sublist_match(struct sublist *s, struct view subject, struct match *m, uint32_t *visited) {
@@ -529,12 +542,12 @@ enum err sublist_match(struct sublist *s, struct view subject, struct match *m, 
     if (s->root != 0 && e == ERR_OK)
         e = trie_match(s, subject, &g, &visit_count);
     if (unlikely(g.queue_sources > 1))
-        sort_queues(m->queue, m->queue_count);
+        match_sort_queues(m);
     if (unlikely(s->literals.old != NULL))
         table_step(&s->literals);
     if (unlikely(s->edges.old != NULL))
         table_step(&s->edges);
-    if (unlikely(e != ERR_OK))
+    if (unlikely(e == ERR_NOMEM))
         match_clear(m);
     if (visited != NULL)
         *visited = visit_count;

@@ -69,8 +69,8 @@ void sublist_free(struct sublist *s); /* subs that are still in it are left as t
  * ERR_NOMEM: nothing changed. ERR_LONG: the pattern or the name has more than SUBLIST_TEXT_MAX bytes. */
 enum { SUBLIST_TEXT_MAX = 65535 };
 enum err sublist_insert(struct sublist *s, struct sub *sub, struct view pattern, struct view queue);
-/* sub must be in this sublist. */
-void sublist_remove(struct sublist *s, struct sub *sub);
+/* sub must be in this sublist. Returns how many trie nodes were freed with it. */
+uint32_t sublist_remove(struct sublist *s, struct sub *sub);
 
 /* What a subscription is charged for, in bytes: a formula of its texts alone, so that what is charged at its insertion is
  * given back at its removal, whatever others share its nodes. It is more than all that the subscription can have added to
@@ -86,11 +86,16 @@ uint64_t sublist_bytes(const struct sublist *s);
 uint64_t sublist_bytes_used(const struct sublist *s);
 
 /* All subscriptions for a published subject that has tokens (subject_has_tokens); tokens of '*' and '>' in it are
- * literal text. ERR_NOMEM: *m holds nothing. ERR_RANGE: likewise, more than MATCH_VISIT_MAX trie nodes would have to be
- * visited. *visited (if not null) gets the number of trie nodes visited, 0 in a sublist without patterns. A zeroed
- * struct match is ready. */
-enum { MATCH_VISIT_MAX = 1 << 20 };
+ * literal text. ERR_NOMEM: *m holds nothing. ERR_RANGE: the match was cut after MATCH_VISIT_MAX trie nodes and one more for each byte of the subject, or after
+ * MATCH_QUEUES_MAX queue groups; *m holds what was found until then. What is found first does not depend on how much others
+ * have hung into the sublist: the literal subject comes before all patterns, of two ways a walk takes the token before the
+ * '*', and of the groups of one pattern the oldest come first. A subject of up to MATCH_TOKENS_WHOLE tokens never meets the
+ * first bound. *visited (if not null) gets the number of trie nodes visited, 0 in a sublist without patterns. A zeroed struct
+ * match is ready. */
+enum { MATCH_VISIT_MAX = 8192, MATCH_QUEUES_MAX = 16384, MATCH_TOKENS_WHOLE = 12 };
 enum err sublist_match(struct sublist *s, struct view subject, struct match *m, uint32_t *visited);
+/* Brings all queue runs into the order of their groups' numbers, the lowest first. */
+void match_sort_queues(struct match *m);
 /* Fetches into the cache what a match of this subject will look at first, and, if deep, the node behind it (of use some time
  * after the call that was not deep). No effect but on time; the subject may be any bytes. */
 void sublist_hint(const struct sublist *s, struct view subject, bool deep);

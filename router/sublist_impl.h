@@ -35,7 +35,7 @@ struct bunch {
 struct group {
     struct bunch members;
     uint32_t node;
-    uint32_t next, prev; /* groups of the same node */
+    uint32_t next, prev; /* groups of the same node, oldest first; prev of the oldest is the newest */
 };
 
 /* A text of a piece: the bytes themselves, or beyond TEXT_INLINE_MAX a pointer to them. */
@@ -157,8 +157,8 @@ enum err gather_node(const struct sublist *s, struct gather *g, const struct bun
 
 /* The node of a pattern that has a wildcard, made if it is not there. ERR_NOMEM: nothing changed. */
 enum err trie_make(struct sublist *s, struct view pattern, uint32_t *ref);
-/* Frees the node if nothing hangs there or below, then its parents likewise. */
-void trie_prune(struct sublist *s, uint32_t ref);
+/* Frees the node if nothing hangs there or below, then its parents likewise. Returns how many were freed. */
+uint32_t trie_prune(struct sublist *s, uint32_t ref);
 /* Adds what matches to g. ERR_NOMEM, ERR_RANGE: as sublist_match. */
 enum err trie_match(struct sublist *s, struct view subject, struct gather *g, uint32_t *visited);
 /* Tokens of the pattern of a node, and its length; nothing is copied. */

@@ -6,7 +6,7 @@
  *
  * A walk goes down one branch and remembers the other on a stack of its own: the stack has at most one entry per level,
  * so neither a deep subject nor a deep pattern can exhaust anything. A node has one way from the root, so a walk visits
- * no node twice; MATCH_VISIT_MAX is for whoever fills a trie with millions of them. Tokens of a published subject are
+ * no node twice; MATCH_VISIT_MAX is for subjects that meet thousands of patterns. Tokens of a published subject are
  * only ever looked up as edges, which is why a published '*' meets the wildcard patterns and nothing else.
  */
 #include <stdlib.h>
@@ -124,11 +124,12 @@ static void child_unlink(struct sublist *s, const struct trie_node *n, uint32_t 
     }
 }
 
-void trie_prune(struct sublist *s, uint32_t ref) {
-    while (ref != 0) {
+uint32_t trie_prune(struct sublist *s, uint32_t ref) {
+    uint32_t freed = 0;
+    for (; ref != 0; freed++) {
         const struct trie_node *n = node_at(s, ref);
         if (!node_is_bare(&n->plain) || n->star != 0 || n->rest != 0 || n->edge_count > 0)
-            return;
+            break;
         uint32_t parent = n->parent;
         if (parent != 0)
             child_unlink(s, n, ref);
@@ -139,6 +140,7 @@ void trie_prune(struct sublist *s, uint32_t ref) {
         }
         ref = parent;
     }
+    return freed;
 }
 
 /* An array of twice the capacity, at least 32; null when memory is short. */
@@ -189,20 +191,22 @@ static enum err turn_push(struct sublist *s, uint32_t top, struct turn turn) {
 
 enum err trie_match(struct sublist *s, struct view subject, struct gather *g, uint32_t *visited) {
     struct turn at = {s->root, 0};
-    uint32_t top = 0, known = 0;
+    uint32_t top = 0, known = 0, most = MATCH_VISIT_MAX + (uint32_t)subject.len;
     for (;;) {
-        if (++*visited > MATCH_VISIT_MAX)
+        if (++*visited > most)
             return ERR_RANGE;
         const struct trie_node *n = node_at(s, at.node);
         uint32_t edge = 0, star = 0;
         bool at_end =
             at.depth > 0 && s->walk.tokens[at.depth - 1].pos + s->walk.tokens[at.depth - 1].len == subject.len;
         if (at_end) {
-            if (gather_node(s, g, &n->plain) != ERR_OK)
-                return ERR_NOMEM;
+            enum err e = gather_node(s, g, &n->plain);
+            if (unlikely(e != ERR_OK))
+                return e;
         } else {
-            if (n->rest != 0 && gather_node(s, g, &node_at(s, n->rest)->plain) != ERR_OK)
-                return ERR_NOMEM;
+            enum err e = n->rest != 0 ? gather_node(s, g, &node_at(s, n->rest)->plain) : ERR_OK;
+            if (unlikely(e != ERR_OK))
+                return e;
             star = n->star;
             if (at.depth == known && (star != 0 || n->edge_count > 0)) {
                 if (token_learn(s, subject, known) != ERR_OK)

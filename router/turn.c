@@ -28,13 +28,13 @@ static void look_ahead(const struct router *r, struct link *l) {
     }
 }
 
-/* Handles the record at the tail. *units gets its price. */
-static enum step take_one(struct router *r, struct link *l, uint64_t *units) {
+/* Handles the record at the tail. */
+static enum step take_one(struct router *r, struct link *l) {
     struct record rec;
     struct record_parts parts;
     const uint8_t *at = ring_tail(&l->ingress);
     uint64_t pos = l->ingress.tail_pos;
-    if (unlikely(l->fanout.active)) {
+    if (unlikely(l->fanout.phase != FANOUT_NONE)) {
         rec = l->fanout.rec;
         parts = l->fanout.parts;
     } else if (unlikely(record_take(&rec, &parts, at, ring_ready(&l->ingress), RECORD_TO_ROUTER) != ERR_OK)) {
@@ -54,27 +54,19 @@ static enum step take_one(struct router *r, struct link *l, uint64_t *units) {
         r->turn_bytes += rec.len;
         l->resume.cursor = CURSOR_NONE;
         l->dirty = true;
+        if (unlikely(l->choice.active))
+            publish_drop(l);
         if (unlikely(poison))
             turn_commit(r); /* at once: a router that dies of the next record must not come back to this one */
     }
-    *units = COST_RECORD + (rec.len <= COST_PLAIN_BYTES ? rec.len : COST_PLAIN_BYTES + (rec.len - COST_PLAIN_BYTES) / COST_BULK);
-    if (rec.type == RECORD_PUB)
-        *units += (uint64_t)COST_TARGET * (r->match.plain_total + r->match.queue_count);
-    else if (rec.type == RECORD_SUB || rec.type == RECORD_UNSUB)
-        *units += COST_SUB;
-    else if (rec.type == RECORD_BIND)
-        *units += COST_BIND;
-    if (unlikely(r->tools.work != 0)) {
-        *units += r->tools.work;
-        r->tools.work = 0;
-    }
+    r->work += cost_record(rec.len);
     return step;
 }
 
 static bool take_some(struct router *r, struct link *l) {
     bool worked = false;
-    uint64_t spent = 0;
-    while (spent < TURN_UNITS && l->state == LINK_LIVE) {
+    uint64_t until = r->work + TURN_UNITS;
+    while (r->work < until && l->state == LINK_LIVE) {
         if (ring_ready(&l->ingress) == 0) {
             if (!ring_reader_refresh(&l->ingress)) {
                 link_end(r, l, "it moved a position of its ring to where it cannot be");
@@ -85,9 +77,7 @@ static bool take_some(struct router *r, struct link *l) {
         }
         if (unlikely(r->spread))
             look_ahead(r, l);
-        uint64_t units = 0;
-        enum step step = take_one(r, l, &units);
-        spent += units;
+        enum step step = take_one(r, l);
         if (step == STEP_BAD) {
             link_end(r, l, "it sent a record that no honest edge can send");
             break;
@@ -108,19 +98,22 @@ static bool take_some(struct router *r, struct link *l) {
 
 bool turn_run(struct router *r) {
     bool worked = false;
+    uint64_t begun = r->work;
+    uint32_t looked = 0;
     r->turn_bytes = 0;
-    for (uint32_t i = 0; i < r->link_high; i++) {
-        uint32_t n = r->turn_first + i;
+    for (; looked < r->link_high && (looked == 0 || r->work - begun < TURN_ALL_UNITS); looked++) {
+        uint32_t n = r->turn_first + looked;
         struct link *l = &r->link[n < r->link_high ? n : n - r->link_high];
         if (likely(l->state == LINK_LIVE))
             worked |= take_some(r, l);
     }
+    /* The next turn begins with the link behind the first of this one, or where this one had to stop. */
+    if (likely(r->link_high != 0))
+        r->turn_first = (r->turn_first + (looked == r->link_high ? 1 : looked)) % r->link_high;
     turn_works_on(r, WORK_REMOVAL);
-    if (++r->turn_first >= r->link_high)
-        r->turn_first = 0;
     memory_watch(r);
-    if (unlikely(r->closing_count != 0 || (r->wary & WARY_DEAD)))
-        worked |= admit_remove_step(r);
+    if (unlikely(r->wary & WARY_DEAD))
+        worked |= removal_step(r);
     if (unlikely(r->recheck_count != 0)) {
         turn_works_on(r, WORK_RECHECK);
         worked |= rights_recheck_step(r);
@@ -140,6 +133,10 @@ bool turn_run(struct router *r) {
     if (worked)
         turn_commit(r);
     turn_works_on(r, WORK_NONE);
+    if (unlikely(r->work - begun > r->turn_units_most)) {
+        r->turn_units_most = r->work - begun;
+        counter_set(r->counters, COUNTER_TURN_UNITS, r->turn_units_most);
+    }
     return worked;
 }
 
@@ -149,11 +146,11 @@ static void fill_entry(struct commit_link *e, const struct link *l) {
     e->ingress_consumed = l->ingress.tail_pos;
     e->spill_produced = l->spill.head_pos;
     e->spill_consumed = l->spill.tail_pos;
-    const struct fanout *f = &l->fanout;
-    e->cursor = !f->active ? CURSOR_NONE : f->at == 0 ? CURSOR_BEGUN : CURSOR_SERVED;
+    const struct fanout_target *last;
+    e->cursor = fanout_cursor(&l->fanout, &last);
     if (e->cursor == CURSOR_SERVED) {
-        e->cursor_link = f->target[f->at - 1].link;
-        e->cursor_slot = f->target[f->at - 1].slot;
+        e->cursor_link = last->link;
+        e->cursor_slot = last->slot;
     } else if (l->resume.cursor != CURSOR_NONE) { /* not yet taken up again */
         e->cursor = l->resume.cursor;
         e->cursor_link = l->resume.cursor_link;
@@ -203,7 +200,7 @@ void turn_commit(struct router *r) {
 }
 
 bool turn_has_work(struct router *r) {
-    if (r->closing_count != 0 || !rights_recheck_waits(r))
+    if (r->changes.active || !rights_recheck_waits(r) || ((r->wary & WARY_DEAD) && removal_waits(r)))
         return true;
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];
@@ -213,7 +210,7 @@ bool turn_has_work(struct router *r) {
             return true;
         if (l->marked_count != 0 && egress_has_room(r, l, 4 * SMALL, true))
             return true;
-        if (l->fanout.active && !l->waiting)
+        if (l->fanout.phase != FANOUT_NONE && !l->waiting)
             return true;
     }
     return false;

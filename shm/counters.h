@@ -44,7 +44,10 @@
     X(MEMORY, "bytes that connections and subscriptions take")                                                         \
     X(MEMORY_REFUSED, "subscriptions refused because of the memory that they take")                                    \
     X(MEMORY_KICKED, "connections closed because the process had reached its memory limit, or had none")               \
-    X(UNDELIVERED, "messages whose delivery failed, and the connection with it")
+    X(UNDELIVERED, "messages whose delivery failed, and the connection with it")                                          \
+    X(MATCHES_CUT, "messages whose subject met too many patterns or queue groups to look at all of them")              \
+    X(FAILED, "messages lost for want of memory in the router")                                                        \
+    X(TURN_UNITS, "work units of the dearest turn so far")
 
 enum counter {
 #define X(name, text) COUNTER_##name,

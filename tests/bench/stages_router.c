@@ -124,7 +124,7 @@ static void open_router(void) {
     r->sub_chunk = mmap(NULL, SLOT_CHUNKS_MAX * sizeof(struct sub *), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     r->epoll = epoll_create1(0);
-    r->tools = (struct permissions_tools){.hash = &r->hash, .slab = &r->slab};
+    r->tools = (struct permissions_tools){.hash = &r->hash, .slab = &r->slab, .work = &r->work};
     r->counters = calloc(1, sizeof *r->counters);
     r->page = aligned_alloc(64, sizeof *r->page);
     check(r->sub_chunk != MAP_FAILED && r->counters && r->page);

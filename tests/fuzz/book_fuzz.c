@@ -86,7 +86,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     memcpy(memory, &end, sizeof end);
     struct hash_key hash = {{1, 2, 3, 4}};
     struct slab slab = {0};
-    struct permissions_tools tools = {.hash = &hash, .slab = &slab};
+    uint64_t work = 0;
+    struct permissions_tools tools = {.hash = &hash, .slab = &slab, .work = &work};
     struct book reader, asked;
     check(book_open(&reader, fd, false) == ERR_OK && book_open(&asked, fd, false) == ERR_OK);
     struct book_entry entry;

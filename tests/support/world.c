@@ -165,7 +165,7 @@ static struct router *router_make(struct world *w) {
     r->settings = w->settings;
     r->key = w->key;
     r->have_key = r->have_settings = true;
-    r->tools = (struct permissions_tools){.hash = &r->hash, .slab = &r->slab};
+    r->tools = (struct permissions_tools){.hash = &r->hash, .slab = &r->slab, .work = &r->work};
     void *page, *counters, *replies;
     check(memfd_map(&page, w->page_fd, sizeof(struct commit_page), 1) == ERR_OK);
     check(memfd_map(&counters, w->counters_fd, sizeof(struct counters), 1) == ERR_OK);
@@ -208,7 +208,6 @@ static void router_free(struct router *r) {
     match_free(&r->match);
     match_free(&r->match_reply);
     free(r->targets);
-    free(r->closing);
     munmap(r->page, sizeof(struct commit_page));
     munmap(r->counters, sizeof(struct counters));
     book_close(&r->book);
@@ -250,11 +249,9 @@ static bool clear_links(struct router *r) {
     bool worked = false;
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];
-        if (l->state != LINK_ENDING || (l->end_conn >= l->conn_high && !l->down))
+        if (l->state != LINK_ENDING || !l->down || !link_is_clear(l))
             continue;
         worked = true;
-        if (!link_clear_step(r, l) || !l->down)
-            continue;
         uint64_t incarnation = l->incarnation;
         link_unmap(r, l);
         note_send(r->control.fd, NOTE_LINK_GONE, i, incarnation);
@@ -263,9 +260,10 @@ static bool clear_links(struct router *r) {
 }
 
 static bool router_step(struct router *r) {
+    bool worked = changes_step(r);
     if (!r->running)
         return takeover_step(r) || true;
-    bool worked = turn_run(r);
+    worked |= turn_run(r);
     if (r->wary & WARY_DEAD)
         worked |= clear_links(r);
     if (r->expiring)

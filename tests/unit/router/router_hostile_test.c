@@ -188,7 +188,7 @@ START_TEST(test_fanout_changes) {
     edge_publish(a);
     for (int i = 0; i < 30; i++)
         world_step(&w);
-    ck_assert(w.router->link[0].fanout.active);
+    ck_assert(w.router->link[0].fanout.phase);
     changes[_i].change(at);
     b->paused = false;
     for (int i = 0; i < 3000; i++)
@@ -199,7 +199,7 @@ START_TEST(test_fanout_changes) {
         if (b->sub[i].subject_len == 10)
             all += b->sub[i].delivered;
     ck_assert_msg(all == SLOTS, "%s: %llu targets", changes[_i].name, (unsigned long long)all);
-    ck_assert(!w.router->link[0].fanout.active);
+    ck_assert(!w.router->link[0].fanout.phase);
     teardown();
 }
 END_TEST

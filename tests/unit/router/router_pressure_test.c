@@ -510,7 +510,7 @@ START_TEST(test_fanout_whose_parts_end) {
     edge_pub(a, a_conn, "f", NULL, payload, 4, 0);
     edge_publish(a);
     steps(30);
-    ck_assert(w.router->link[0].fanout.active);
+    ck_assert(w.router->link[0].fanout.phase);
     uint64_t before = c->delivered_count;
     if (_i == 0) {
         admit_kick(w.router, &w.router->link[0], a_conn, RECORD_KICK_REVOKED);
@@ -521,7 +521,7 @@ START_TEST(test_fanout_whose_parts_end) {
     c->paused = false;
     world_settle(&w);
     ck_assert(!a->bad && !b->bad && !c->bad);
-    ck_assert(!w.router->link[0].fanout.active);
+    ck_assert(!w.router->link[0].fanout.phase);
     if (_i == 0)
         ck_assert_uint_lt(c->delivered_count, before + SLOTS);
     else
@@ -547,7 +547,7 @@ START_TEST(test_fanout_of_which_one_target_is_left) {
     edge_pub(a, a_conn, "wide", NULL, payload, 20000, 0);
     edge_publish(a);
     steps(30);
-    ck_assert(w.router->link[0].fanout.active);
+    ck_assert(w.router->link[0].fanout.phase);
     c->paused = false;
     for (uint32_t i = slots[0]; i <= slots[1]; i++)
         edge_unsub(c, c_conn, i, 0, 0);

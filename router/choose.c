@@ -1,0 +1,162 @@
+/* One member of each queue group.
+ *
+ * A choice begins at a random member and goes round the group until a member takes the message; one whose link is in overflow is
+ * taken only if no other can. Nearly always the first does. Where thousands of members cannot take it, because they are the
+ * publisher's own without echo, because deny rules keep it from them, or because they belong to connections that are ending, the
+ * choice goes on in the next turn: it then has a state, in the source link, and takes the groups in the order of their numbers,
+ * because a new match may bring them in another order.
+ */
+#include <stdlib.h>
+
+#include "router/cost.h"
+#include "router/message.h"
+
+static uint64_t random_next(struct router *r) {
+    r->random ^= r->random << 13;
+    r->random ^= r->random >> 7;
+    r->random ^= r->random << 17;
+    return r->random;
+}
+
+/* The members of one group in the order in which they are looked at. */
+struct look {
+    uint32_t first, looked;
+    struct sub *second; /* takes it, but its link is in overflow */
+    struct sub *found;  /* null: nobody */
+};
+
+/* True if the group is decided; false if the budget is spent, or a member's permissions are being compiled. */
+static inline bool decide(struct router *r, struct message *m, const struct queue_run *runs, uint32_t total, uint64_t until,
+                          struct look *k) {
+    uint32_t place = k->first + k->looked;
+    place = place >= total ? place - total : place;
+    const struct queue_run *run = runs;
+    for (; place >= run->run.count; run++)
+        place -= run->run.count;
+    for (uint32_t left = total - k->looked; left > 0; left--) {
+        struct sub *s = run->run.subs[place];
+        r->work += COST_TARGET;
+        if (likely(target_takes(r, m, s))) {
+            if (likely(!r->link[s->link].spilling)) {
+                k->found = s;
+                return true;
+            }
+            if (!k->second)
+                k->second = s;
+        }
+        if (unlikely(m->later))
+            return false;
+        k->looked++;
+        if (++place == run->run.count) {
+            place = 0;
+            run = k->first + k->looked == total ? runs : run + 1;
+        }
+        if (unlikely(r->work >= until) && left > 1)
+            return false;
+    }
+    k->found = k->second;
+    return true;
+}
+
+/* ---- a choice that goes on ---- */
+
+static struct sub *still(const struct chosen *c) {
+    return c->sub && c->sub->stamp == c->stamp ? c->sub : NULL;
+}
+
+static struct chosen chosen_of(struct sub *s) {
+    return (struct chosen){s, s ? s->stamp : 0};
+}
+
+static bool keep(struct choice *c, struct sub *s) {
+    if (c->count == c->cap) {
+        uint32_t cap = c->cap ? 2 * c->cap : 16;
+        struct chosen *grown = realloc(c->done, cap * sizeof *grown);
+        if (!grown)
+            return false;
+        c->done = grown;
+        c->cap = cap;
+    }
+    c->done[c->count++] = chosen_of(s);
+    return true;
+}
+
+void choose_drop(struct choice *c) {
+    free(c->done);
+    *c = (struct choice){0};
+}
+
+static void begin(struct choice *c) {
+    c->active = true;
+    c->queue = c->looked = c->count = 0;
+    c->second = (struct chosen){0};
+}
+
+/* All groups are decided: those who were chosen are there still, or all is done anew. */
+static enum step finish(struct router *r, struct message *m, struct choice *c, uint32_t *queued) {
+    if (!targets_reserve(r, c->count))
+        return STEP_BAD;
+    for (uint32_t i = 0; i < c->count; i++) {
+        r->targets[i] = still(&c->done[i]);
+        if (!r->targets[i] || !target_takes(r, m, r->targets[i])) {
+            begin(c);
+            return STEP_MORE;
+        }
+    }
+    *queued = c->count;
+    return STEP_DONE;
+}
+
+static enum step go_on(struct router *r, struct message *m, uint64_t until, uint32_t *queued) {
+    struct choice *c = &m->source->choice;
+    match_sort_queues(&r->match);
+    const struct queue_run *all = r->match.queue;
+    for (uint32_t i = 0, j, total; i < r->match.queue_count; i = j) {
+        for (j = i, total = 0; j < r->match.queue_count && all[j].queue == all[i].queue; j++)
+            total += all[j].run.count;
+        if (all[i].queue < c->queue)
+            continue;
+        if (all[i].queue > c->queue || c->first >= total || c->looked > total) { /* another one, or it has changed much */
+            c->queue = all[i].queue;
+            c->first = (uint32_t)(((random_next(r) >> 32) * total) >> 32);
+            c->looked = 0;
+            c->second = (struct chosen){0};
+        }
+        struct look k = {.first = c->first, .looked = c->looked, .second = still(&c->second)};
+        bool decided = decide(r, m, &all[i], total, until, &k);
+        c->looked = k.looked;
+        c->second = chosen_of(k.second);
+        if (!decided)
+            return STEP_MORE;
+        if (k.found && !keep(c, k.found))
+            return STEP_BAD;
+        c->queue++;
+        c->first = UINT32_MAX; /* no group begins there */
+    }
+    return finish(r, m, c, queued);
+}
+
+enum step choose_members(struct router *r, struct message *m, uint32_t *queued) {
+    const struct match *found = &r->match;
+    uint64_t until = r->work + CHOICE_UNITS;
+    r->work += (uint64_t)COST_QUEUE * found->queue_count;
+    if (unlikely(m->source->choice.active))
+        return go_on(r, m, until, queued);
+    if (!targets_reserve(r, found->queue_count))
+        return STEP_BAD;
+    uint32_t n = 0;
+    for (uint32_t i = 0, j, total; i < found->queue_count; i = j) {
+        for (j = i, total = 0; j < found->queue_count && found->queue[j].queue == found->queue[i].queue; j++)
+            total += found->queue[j].run.count;
+        struct look k = {.first = (uint32_t)(((random_next(r) >> 32) * total) >> 32)};
+        if (unlikely(!decide(r, m, &found->queue[i], total, until, &k))) {
+            if (!m->later)
+                begin(&m->source->choice);
+            return STEP_MORE;
+        }
+        if (k.found)
+            r->targets[n++] = k.found;
+    }
+    *queued = n;
+    return STEP_DONE;
+}

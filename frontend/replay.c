@@ -4,7 +4,8 @@
  * our tables as they are now, with the journal's records above `consumed` undone, newest first. Additions above it are left
  * out, removals above it are still in; the records themselves follow in the ingress ring as news.
  *
- * The snapshot is made in one go and then streamed to the replay ring as room comes.
+ * The snapshot is made in one go, since what it tells must not change meanwhile; pieces that are ready go out to the replay ring at
+ * once, as far as there is room. So a router hears of us all the time: one from which nothing comes is ended.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -70,7 +71,13 @@ static void undo_free(struct undo *u) {
 
 /* ---- the snapshot ---- */
 
+enum { PIECE = 64 * 1024 };
+
 static uint8_t *snapshot_put(struct frontend *f, const struct record *rec) {
+    if (f->snapshot_len / PIECE != (f->snapshot_len + rec->len) / PIECE) {
+        replay_write(f);
+        counter_add(f->counters, COUNTER_HEARTBEAT, 1);
+    }
     uint64_t need = f->snapshot_len + ring_round(rec->len);
     if (need > f->snapshot_cap) {
         uint64_t cap = f->snapshot_cap ? f->snapshot_cap : 64 * 1024;
@@ -133,6 +140,9 @@ static bool close_consumed(const struct frontend *f, const struct client *c) {
 }
 
 void replay_begin(struct frontend *f, uint32_t epoch) {
+    f->snapshot_len = f->snapshot_at = 0;
+    put_small(f, RECORD_REPLAY_BEGIN, 0, epoch);
+    replay_write(f);
     egress_run(f); /* drains what the router before has left, and trims the journal to what it consumed */
     for (uint32_t n = 0; n < f->number_high; n++)
         if (f->by_number[n] && close_consumed(f, f->by_number[n]))
@@ -140,8 +150,6 @@ void replay_begin(struct frontend *f, uint32_t epoch) {
     struct undo undo;
     if (!undo_make(&undo, f))
         log_die("No memory for a replay: this frontend starts anew");
-    f->snapshot_len = f->snapshot_at = 0;
-    put_small(f, RECORD_REPLAY_BEGIN, 0, epoch);
     for (uint32_t n = 0; n < f->number_high; n++)
         if (f->by_number[n] && !undo.conn_out[n])
             put_client(f, f->by_number[n], &undo);

@@ -103,6 +103,19 @@ static void end_for_memory(struct router *r, struct link *l, uint32_t conn) {
     admit_kick(r, l, conn, RECORD_KICK_MEMORY);
 }
 
+/* A replay brings what is beyond a limit: an edge that lies, or a limit that was lowered since. */
+static enum step take_away(struct router *r, struct link *l, uint32_t number, uint32_t slot, struct view subject,
+                           struct view queue) {
+    if (!egress_has_room(r, l, REMOVED_BYTES(subject.len, queue.len) + SMALL, true)) {
+        r->no_room = l->number;
+        return STEP_WAIT;
+    }
+    struct sub s = {.conn = number, .slot = slot};
+    record_deny_removed(r, l, &s, subject, queue);
+    egress_small(r, l, RECORD_SLOT_FREE, number, slot);
+    return STEP_DONE;
+}
+
 enum step interest_sub(struct router *r, struct link *l, struct conn *c, const struct record *rec,
                        const struct record_parts *parts, const uint8_t *at, bool replay) {
     struct record_sub fixed;
@@ -130,13 +143,15 @@ enum step interest_sub(struct router *r, struct link *l, struct conn *c, const s
         enum right right = replay || !c->set ? RIGHT_YES : rights_subscribe(r, c, subject, queue, &flags);
         if (right == RIGHT_LATER)
             return STEP_MORE;
-        enum record_deny why = replay ? 0 : refusal(r, c, a, subject, queue, right == RIGHT_YES);
+        enum record_deny why = refusal(r, c, a, subject, queue, right == RIGHT_YES);
         bool repeats = after_lives(r, l, rec, fixed.after); /* the sid is in use: not even its subject is looked at */
         if (why == 0 && !repeats && !subject_is_pattern(subject)) {
             if (replay)
                 return STEP_BAD;
             why = RECORD_DENY_SUBJECT;
         }
+        if (why != 0 && replay)
+            return take_away(r, l, rec->conn, fixed.slot, subject, queue);
         if (why != 0)
             record_deny(r, l, rec->conn, why, subject, queue);
         else if (rec->flags & RECORD_ANSWER && !replay)

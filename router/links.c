@@ -229,6 +229,7 @@ void link_end(struct router *r, struct link *l, const char *why) {
     stall_resume(r, &l->stalled);
     l->state = LINK_ENDING;
     l->end_conn = 0;
+    r->commit_due = true;
     leave_accounts(r, l);
     router_wary(r, WARY_DEAD, true);
     if (why && !l->end_told) {

@@ -188,6 +188,8 @@ static enum err on_begin(struct channel *c, void *owner, const void *message, co
     struct router *r = owner;
     if (r->begun)
         return ERR_STATE;
+    r->now = clock_mono_ns(); /* a spare has slept long */
+    r->wall = clock_wall_s();
     takeover_begin(r);
     return ERR_OK;
 }
@@ -291,7 +293,7 @@ static void announce_sleep(struct router *r) {
         if (l->state != LINK_LIVE)
             continue;
         ring_reader_sleeps(&l->ingress);
-        if (l->spilling || l->full_since != 0 || l->marked_count != 0 || l->recheck_room != 0)
+        if (l->spilling || l->full_since != 0 || l->marked_count != 0 || l->epoch_due || l->recheck_room != 0)
             ring_writer_sleeps(&l->egress);
     }
     ring_fence();

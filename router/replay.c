@@ -9,7 +9,9 @@
  *   replay rings    BIND, OPTIONS, SUB, GATE as of `consumed`; nothing of the ingress rings is touched
  *   all ended       EPOCH into every egress ring, NOTE_READY, traffic
  *
- * An edge that has not finished within replay_ms is ended: half of the interest would mean losses and false 503s.
+ * An edge is ended when nothing comes of it for replay_ms: half of the interest would mean losses and false 503s, and a silent edge
+ * must not hold up the others. One that comes on may take its time, within REPLAY_LONGEST. The clocks count only while this router
+ * itself runs: a step that comes late says that the machine stood still.
  */
 #include "base/check.h"
 #include "base/clock.h"
@@ -27,7 +29,7 @@ static void complete_commit(struct router *r) {
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];
         const struct commit_link *e = &turn->link[i];
-        if (l->state == LINK_NONE || e->incarnation != l->incarnation)
+        if (l->state == LINK_NONE || e->incarnation != l->incarnation || e->ended)
             continue;
         struct ring_data *egress = l->egress_map.data;
         atomic_store_explicit(&egress->owed_pos, e->egress_produced + (e->spill_produced - e->spill_consumed),
@@ -36,38 +38,68 @@ static void complete_commit(struct router *r) {
     }
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];
-        if (l->state != LINK_NONE && turn->link[i].incarnation == l->incarnation)
+        if (l->state != LINK_NONE && turn->link[i].incarnation == l->incarnation && !turn->link[i].ended)
             atomic_store_explicit(&((struct ring_credit *)l->ingress_map.credit)->consumed_pos,
                                   turn->link[i].ingress_consumed, memory_order_release);
     }
     atomic_store_explicit(&p->done_no, r->commit_no, memory_order_release);
 }
 
-static void give_time(struct router *r) {
-    r->now = clock_mono_ns();
+/* ---- patience ---- */
+
+enum {
+    REPLAY_LONGEST = 100,   /* times replay_ms: what a lost edge can make of a replay that never ends */
+    REPLAY_UNHEARD = 5,     /* times replay_ms: until any edge is heard it may be the supervisor that is late */
+    REPLAY_AT_ONCE = 1 << 18, /* bytes of one replay in one step */
+};
+
+static uint64_t patience_ns(const struct router *r) {
+    return (uint64_t)r->settings.replay_ms * 1000000u;
+}
+
+static void clocks_begin(struct router *r) {
+    r->takeover_ns = r->stepped_ns = r->now;
     for (uint32_t i = 0; i < r->link_high; i++)
-        r->link[i].replay_until = r->now + (uint64_t)r->settings.replay_ms * 1000000u;
+        r->link[i].heard_ns = r->now;
+}
+
+/* A late step: the edges stood still as well, for all that is known. */
+static void clocks_look(struct router *r) {
+    uint64_t late = r->now - r->stepped_ns;
+    r->stepped_ns = r->now;
+    if (late <= patience_ns(r) / 4)
+        return;
+    r->takeover_ns += late;
+    for (uint32_t i = 0; i < r->link_high; i++)
+        r->link[i].heard_ns = r->now;
+}
+
+static bool is_silent(const struct router *r, const struct link *l, uint32_t times) {
+    return r->now - l->heard_ns > times * patience_ns(r);
 }
 
 /* An edge can tell its state as of `consumed` only when everything that those records caused has reached it: slots and
- * connections whose end still lies in the overflow would come back to life. True when all is in the rings. */
+ * connections whose end still lies in the overflow would come back to life. True if something moved. */
 static bool overflows_drain(struct router *r) {
     bool left = false, moved = false;
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];
         if (!l->spilling)
             continue;
-        moved |= egress_spill_write(r, l);
-        if (l->spilling && r->now > l->replay_until)
-            link_end(r, l, "it has not taken its overflow in time");
+        if (egress_spill_write(r, l)) {
+            moved = true;
+            l->heard_ns = r->now;
+        }
+        if (l->spilling && is_silent(r, l, 1))
+            link_end(r, l, "it does not take its overflow");
         left |= l->spilling;
     }
     if (moved)
         turn_commit(r);
     if (left)
-        return false;
+        return moved;
     r->recovered = true;
-    give_time(r);
+    clocks_begin(r);
     note_send(r->control.fd, NOTE_RECOVERED, r->epoch, 0);
     return true;
 }
@@ -83,8 +115,13 @@ void takeover_begin(struct router *r) {
         if (l->state != LINK_MAPPED && l->state != LINK_REPLAY)
             continue;
         bool replays = l->state == LINK_REPLAY;
-        if (link_open(r, l) != ERR_OK) {
-            link_end(r, l, "the positions of its rings cannot be");
+        const char *why = NULL;
+        if (link_open(r, l) != ERR_OK)
+            why = "the positions of its rings cannot be";
+        else if (l->resume.ended)
+            why = "the router before had ended it";
+        if (why) {
+            link_end(r, l, why);
             continue;
         }
         admit_recover(r, l);
@@ -92,7 +129,7 @@ void takeover_begin(struct router *r) {
     }
     poison_find(r);
     r->begun = true;
-    give_time(r);
+    clocks_begin(r);
     overflows_drain(r);
 }
 
@@ -100,6 +137,8 @@ void takeover_begin(struct router *r) {
 static enum step replay_record(struct router *r, struct link *l, const struct record *rec,
                                const struct record_parts *parts, const uint8_t *at) {
     if (rec->type == RECORD_REPLAY_BEGIN) {
+        if (l->replaying)
+            return STEP_BAD;
         l->replaying = rec->aux == r->epoch;
         return STEP_DONE;
     }
@@ -133,9 +172,11 @@ static enum step replay_record(struct router *r, struct link *l, const struct re
     }
 }
 
-static void replay_read(struct router *r, struct link *l) {
+/* Takes some of a replay; true if anything was taken. */
+static bool replay_read(struct router *r, struct link *l) {
     struct ring_reader *ring = &l->replay;
-    while (l->state == LINK_REPLAY) {
+    uint64_t begin_pos = ring->tail_pos;
+    while (l->state == LINK_REPLAY && ring->tail_pos - begin_pos < REPLAY_AT_ONCE) {
         if (ring_ready(ring) == 0 && (!ring_reader_refresh(ring) || ring_ready(ring) == 0))
             break;
         struct record rec;
@@ -150,40 +191,57 @@ static void replay_read(struct router *r, struct link *l) {
             link_end(r, l, "its replay cannot be");
             break;
         }
+        if (step == STEP_WAIT)
+            break;
         ring_skip(ring, rec.len);
+        if (likely(l->replaying)) { /* what was left over from another replay is no progress */
+            l->heard_ns = r->now;
+            r->heard = true;
+        }
     }
     turn_works_on(r, WORK_TAKEOVER);
     if (l->state == LINK_ENDING)
-        return;
+        return true;
     if (ring->broken) {
         link_end(r, l, "it moved a position of its replay ring to where it cannot be");
-        return;
+        return true;
     }
     ring_release(ring);
     ring_fence();
     if (ring_reader_must_ring(ring))
         link_ring(l);
+    return ring->tail_pos != begin_pos;
 }
 
-bool takeover_step(struct router *r) {
-    bool all = true;
-    turn_works_on(r, WORK_TAKEOVER);
-    r->now = clock_mono_ns();
-    r->wall = clock_wall_s();
-    if (!r->recovered && !overflows_drain(r))
-        return false;
+/* True if anything moved; *all: every replay has ended. */
+static bool replays_read(struct router *r, bool *all) {
+    bool moved = false, dirty = false;
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];
         if (l->state != LINK_REPLAY)
             continue;
-        replay_read(r, l);
-        memory_watch(r);
-        if (l->state == LINK_REPLAY && r->now > l->replay_until)
-            link_end(r, l, "it has not replayed its state in time");
-        all &= l->state != LINK_REPLAY;
+        moved |= replay_read(r, l);
+        if (l->state == LINK_REPLAY && is_silent(r, l, r->heard ? 1 : REPLAY_UNHEARD))
+            link_end(r, l, "its replay does not come on");
+        if (l->state == LINK_REPLAY && r->now - r->takeover_ns > REPLAY_LONGEST * patience_ns(r))
+            link_end(r, l, "its replay does not end");
+        *all &= l->state != LINK_REPLAY;
+        dirty |= l->dirty;
     }
+    if (dirty)
+        turn_commit(r); /* refusals: their edge is to take them, to make room for more */
+    return moved;
+}
+
+bool takeover_step(struct router *r) {
+    turn_works_on(r, WORK_TAKEOVER);
+    counter_add(r->counters, COUNTER_HEARTBEAT, 1);
+    clocks_look(r);
+    if (!r->recovered)
+        return overflows_drain(r);
+    bool all = true, moved = replays_read(r, &all);
     if (!all)
-        return false;
+        return moved;
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];
         if (l->state != LINK_LIVE)
@@ -192,6 +250,7 @@ bool takeover_step(struct router *r) {
         egress_marks_write(r, l);
     }
     turn_commit(r);
+    turn_works_on(r, WORK_NONE);
     r->running = true;
     note_send(r->control.fd, NOTE_READY, r->epoch, 0);
     return true;

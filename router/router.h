@@ -211,7 +211,7 @@ struct link {
     uint32_t end_conn;       /* LINK_ENDING: next connection to clear */
     bool end_told;           /* NOTE_LINK_BAD was sent */
     bool down;               /* the supervisor says that the edge is gone: unmap when empty */
-    uint64_t replay_until;   /* ns */
+    uint64_t heard_ns;       /* takeover: when its overflow or its replay last came on */
     bool replaying;          /* REPLAY_BEGIN of this epoch has been seen */
 };
 
@@ -279,7 +279,10 @@ struct router {
     struct book book;
     bool recovered; /* what the router before had written has reached the rings: edges may replay */
     bool running; /* the takeover has ended: records are taken */
+    bool heard;   /* some edge has begun to replay */
+    uint64_t takeover_ns, stepped_ns; /* when the stage of the takeover began, when its last step was */
     bool begun;   /* Begin has come */
+    bool commit_due; /* a link has ended: the commit page must say so, whatever else the turn did */
     bool expiring; /* some binding has an expiry */
     bool spread;   /* some account has more subjects than caches hold: worth looking ahead */
 
@@ -509,6 +512,6 @@ bool turn_has_work(struct router *r); /* a look without side effects, for the mo
 
 /* ---- replay.c ---- */
 void takeover_begin(struct router *r);
-bool takeover_step(struct router *r); /* true when all replays have ended and traffic runs */
+bool takeover_step(struct router *r); /* until r->running; true if something moved. Goes by r->now and r->wall */
 
 #endif

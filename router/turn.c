@@ -130,7 +130,7 @@ bool turn_run(struct router *r) {
         if (unlikely(l->full_since != 0))
             egress_watch(r, l);
     }
-    if (worked)
+    if (worked || unlikely(r->commit_due))
         turn_commit(r);
     turn_works_on(r, WORK_NONE);
     if (unlikely(r->work - begun > r->turn_units_most)) {
@@ -140,7 +140,17 @@ bool turn_run(struct router *r) {
     return worked;
 }
 
+/* Its rings are open, and its edge is not to be ended. */
+static bool link_works(const struct link *l) {
+    return l->state == LINK_LIVE || l->state == LINK_REPLAY;
+}
+
 static void fill_entry(struct commit_link *e, const struct link *l) {
+    if (unlikely(!link_works(l))) {
+        *e = (struct commit_link){.incarnation = l->incarnation, .ended = l->state == LINK_ENDING};
+        return;
+    }
+    e->ended = 0;
     e->incarnation = l->incarnation;
     e->egress_produced = l->egress.head_pos;
     e->ingress_consumed = l->ingress.tail_pos;
@@ -158,21 +168,16 @@ static void fill_entry(struct commit_link *e, const struct link *l) {
     }
 }
 
-/* Its rings are open, and its edge is not to be ended. */
-static bool link_works(const struct link *l) {
-    return l->state == LINK_LIVE || l->state == LINK_REPLAY;
-}
-
 void turn_commit(struct router *r) {
     struct commit_page *p = r->page;
     turn_works_on(r, WORK_COMMIT);
     uint64_t no = r->commit_no + 1;
     struct commit_turn *turn = &p->turn[no & 1];
     for (uint32_t i = 0; i < r->link_high; i++)
-        if (link_works(&r->link[i]))
-            fill_entry(&turn->link[i], &r->link[i]);
+        fill_entry(&turn->link[i], &r->link[i]);
     atomic_store_explicit(&p->commit_no, no, memory_order_release);
     r->commit_no = no;
+    r->commit_due = false;
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];
         if (!link_works(l) || !l->dirty)
@@ -209,6 +214,8 @@ bool turn_has_work(struct router *r) {
         if (!l->waiting && (ring_ready(&l->ingress) != 0 || !ring_reader_refresh(&l->ingress) || ring_ready(&l->ingress) != 0))
             return true;
         if (l->marked_count != 0 && egress_has_room(r, l, 4 * SMALL, true))
+            return true;
+        if (l->epoch_due && egress_has_room(r, l, SMALL, true))
             return true;
         if (l->fanout.phase != FANOUT_NONE && !l->waiting)
             return true;

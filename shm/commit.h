@@ -41,7 +41,7 @@ struct commit_link {
     uint32_t cursor;
     uint32_t cursor_link;
     uint32_t cursor_slot;
-    uint32_t pad;
+    uint32_t ended; /* 1: the router has ended this link, no position counts, and no router takes it up again */
 };
 
 struct commit_turn {

@@ -120,7 +120,7 @@ static void open_router(void) {
                                     .source_wait_ms = 20,
                                     .source_share_ms = 100,
                                     .edge_dead_ms = 1000,
-                                    .replay_ms = 500};
+                                    .replay_ms = 100};
     r->sub_chunk = mmap(NULL, SLOT_CHUNKS_MAX * sizeof(struct sub *), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     r->epoll = epoll_create1(0);

@@ -278,6 +278,7 @@ _Noreturn void world_child(struct world *w, bool traced) {
         ptrace(PTRACE_TRACEME, 0, NULL, NULL);
         raise(SIGSTOP);
     }
+    r->now = clock_mono_ns();
     takeover_begin(r);
     for (;;) {
         bool was_running = r->running;

@@ -287,7 +287,7 @@ static void set_up(void) {
                                    .source_wait_ms = 20,
                                    .source_share_ms = 100,
                                    .edge_dead_ms = 1000,
-                                   .replay_ms = 500,
+                                   .replay_ms = 100,
                                    .spill_bytes = 1 << 20,
                                    .generation = 1};
     f.control.fd = f.router.fd = -1;

@@ -136,48 +136,48 @@ static void retire(struct router *r, struct link *l, struct conn *c) {
     stall_end(r, l, c);
 }
 
-void admit_kick(struct router *r, struct link *l, uint32_t number, enum record_kick why) {
-    struct conn *c = link_conn(l, number);
-    if (!c || c->state != CONN_BOUND)
-        return;
+static void kick(struct router *r, struct link *l, uint32_t number, struct conn *c, enum record_kick why) {
     retire(r, l, c);
     c->state = CONN_KICKED;
     c->kick = (uint8_t)why;
     soft_close(r, l, number, c->generation); /* it does not come back with a new router */
     r->work += COST_BIND;
-    removal_add(r, l, number, c);
     egress_mark(r, l, number, MARK_KICK);
 }
 
-void admit_close(struct router *r, struct link *l, uint32_t number, struct conn *c) {
-    if (c->state == CONN_BOUND)
-        retire(r, l, c);
-    c->state = CONN_CLOSING;
-    soft_close(r, l, number, c->generation);
-    counter_add(r->counters, COUNTER_CONNS, (uint64_t)-1);
-    r->work += COST_BIND;
+void admit_kick(struct router *r, struct link *l, uint32_t number, enum record_kick why) {
+    struct conn *c = link_conn(l, number);
+    if (!c || c->state != CONN_BOUND)
+        return;
+    kick(r, l, number, c, why);
     removal_add(r, l, number, c);
-}
-
-void admit_close_poisoned(struct router *r, struct link *l, uint32_t number, struct conn *c) {
-    if (c->state == CONN_BOUND)
-        retire(r, l, c);
-    c->state = CONN_CLOSING;
-    soft_close(r, l, number, c->generation);
-    counter_add(r->counters, COUNTER_CONNS, (uint64_t)-1);
-    removal_queue(r, l, number, c);
 }
 
 void admit_kick_poisoned(struct router *r, struct link *l, uint32_t number) {
     struct conn *c = link_conn(l, number);
     if (!c || c->state != CONN_BOUND)
         return;
-    retire(r, l, c);
-    c->state = CONN_KICKED;
-    c->kick = RECORD_KICK_POISON;
-    soft_close(r, l, number, c->generation);
+    kick(r, l, number, c, RECORD_KICK_POISON);
     removal_queue(r, l, number, c);
-    egress_mark(r, l, number, MARK_KICK);
+}
+
+static void closes(struct router *r, struct link *l, uint32_t number, struct conn *c) {
+    if (c->state == CONN_BOUND)
+        retire(r, l, c);
+    c->state = CONN_CLOSING;
+    soft_close(r, l, number, c->generation);
+    counter_add(r->counters, COUNTER_CONNS, (uint64_t)-1);
+    r->work += COST_BIND;
+}
+
+void admit_close(struct router *r, struct link *l, uint32_t number, struct conn *c) {
+    closes(r, l, number, c);
+    removal_add(r, l, number, c);
+}
+
+void admit_close_poisoned(struct router *r, struct link *l, uint32_t number, struct conn *c) {
+    closes(r, l, number, c);
+    removal_queue(r, l, number, c);
 }
 
 void admit_expire(struct router *r) {

@@ -366,8 +366,11 @@ static void run(struct router *r) {
     for (;;) {
         bool worked = false;
         r->now = clock_mono_ns();
-        if (unlikely(r->changes.active))
+        if (unlikely(r->changes.active)) {
+            turn_works_on(r, WORK_CHANGES);
             worked = changes_step(r);
+            turn_works_on(r, WORK_NONE);
+        }
         if (unlikely(r->book_read_due && !r->changes.active))
             tell_book_read(r);
         if (r->running) {

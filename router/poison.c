@@ -44,6 +44,7 @@ bool poison_replays(const struct router *r, const struct link *l, uint32_t conn)
 static const char *const work_text[WORK_END] = {
     [WORK_NONE] = "waited for work",
     [WORK_CONTROL] = "handled a message of the supervisor or of authd",
+    [WORK_CHANGES] = "applied changes of accounts",
     [WORK_TAKEOVER] = "was taking over",
     [WORK_REMOVAL] = "removed what had ended",
     [WORK_RECHECK] = "looked at subscriptions under changed permissions",

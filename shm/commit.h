@@ -83,6 +83,7 @@ static inline uint64_t commit_box_replay(uint32_t link, uint32_t conn) {
 enum commit_work {
     WORK_NONE = 0, /* between two pieces of work */
     WORK_CONTROL,  /* a message of the supervisor or of authd */
+    WORK_CHANGES,  /* what is new in the account book, applied to connections */
     WORK_TAKEOVER, /* what the router before left, before the first replayed record */
     WORK_REMOVAL,  /* subscriptions of connections and links that have ended */
     WORK_RECHECK,  /* subscriptions under changed permissions */

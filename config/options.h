@@ -64,6 +64,7 @@ struct options {
     int64_t uid_base;
     struct process_ids process[OPTION_PROCESSES]; /* in the order of SECTION_PROCESSES, see options_process */
     bool sandbox_off, seccomp_off, landlock_off, namespaces_off, user_ids_off;
+    char crash_exempt[OPTION_TEXT_MAX + 1]; /* config/networks.h */
     int64_t ring_bytes, spill_bytes; /* ring 0: by max_payload */
     int64_t source_wait_ns, source_share_ns, edge_dead_ns, replay_ns, hang_ns;
     int64_t conn_memory, account_memory, router_memory, frontend_memory; /* bytes; all but the first 0: by the machine's */

@@ -11,7 +11,7 @@
 /* rules_values.c: single values */
 option_rule rule_max32, rule_sub_tokens, rule_lame_duck_duration, rule_lame_duck_grace, rule_trace_verbose,
     rule_min_version, rule_credentials_file, rule_max_ack_pending, rule_jetstream, rule_cipher, rule_js_domains,
-    rule_limits, rule_leaf_urls, rule_process_id, rule_sandbox, rule_store_dir, rule_migrate;
+    rule_limits, rule_leaf_urls, rule_process_id, rule_sandbox, rule_store_dir, rule_migrate, rule_networks;
 
 /* rules_auth.c: who may log in, and what they may do then */
 option_rule rule_authorization, rule_peer_authorization, rule_leaf_authorization, rule_users, rule_permissions,

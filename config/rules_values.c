@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "config/checker.h"
+#include "config/networks.h"
 #include "config/rules.h"
 #include "config/url.h"
 
@@ -252,6 +253,15 @@ RULE(rule_process_id) {
     if (v->type == VALUE_INT && v->number > 0 && v->number < UINT32_MAX)
         return v;
     problem_at(c, v, "%v must be a name or a number above 0", key);
+    return NULL;
+}
+
+RULE(rule_networks) {
+    struct view bad;
+    v = check_shape(c, o, key, v, out);
+    if (!v || networks_are_sound(v->text, &bad))
+        return v;
+    problem_at(c, v, "%q in %v is no network, as 10.0.0.0/8 or fd00::/8 are", bad, key);
     return NULL;
 }
 

@@ -39,17 +39,17 @@ static bool next_cid(struct frontend *f, uint64_t *cid) {
     return true;
 }
 
-static void take_peer(struct client *c, const struct sockaddr_storage *from) {
+struct in6_addr accept_address(const struct sockaddr_storage *from, uint16_t *port) {
     if (from->ss_family == AF_INET6) {
         const struct sockaddr_in6 *a = (const void *)from;
-        c->peer = a->sin6_addr;
-        c->peer_port = ntohs(a->sin6_port);
-        return;
+        *port = ntohs(a->sin6_port);
+        return a->sin6_addr;
     }
     const struct sockaddr_in *a = (const void *)from;
-    memcpy(c->peer.s6_addr, (const uint8_t[12]){[10] = 0xff, [11] = 0xff}, 12);
-    memcpy(&c->peer.s6_addr[12], &a->sin_addr, 4);
-    c->peer_port = ntohs(a->sin_port);
+    struct in6_addr mapped = {.s6_addr = {[10] = 0xff, [11] = 0xff}};
+    memcpy(&mapped.s6_addr[12], &a->sin_addr, 4);
+    *port = ntohs(a->sin_port);
+    return mapped;
 }
 
 size_t accept_info_line(const struct frontend *f, const struct client *c, char out[static INFO_BYTES]) {
@@ -104,7 +104,7 @@ static void begin(struct frontend *f, int fd, const struct sockaddr_storage *fro
             close(fd);
         return;
     }
-    take_peer(c, from);
+    c->peer = accept_address(from, &c->peer_port);
     counter_add(f->counters, COUNTER_CONNS_TOTAL, 1);
     client_log(c, LOG_DEBUG, "Client connection created");
     if (f->places > 0) {
@@ -123,6 +123,13 @@ static void begin(struct frontend *f, int fd, const struct sockaddr_storage *fro
     ping_restart(f, c, false);
     accept_info(f, c);
     login_clock(f, c);
+}
+
+bool accept_begin(struct frontend *f, int fd, const struct sockaddr_storage *from) {
+    if ((f->cid_next == f->cid_end && f->cid_then == f->cid_then_end) || !login_can_greet(f))
+        return false;
+    begin(f, fd, from);
+    return true;
 }
 
 void accept_arm(struct frontend *f) {
@@ -159,7 +166,8 @@ void accept_some(struct frontend *f) {
                 log_error("No descriptor for a new connection: it waits in the listener's queue");
             return;
         }
-        begin(f, fd, &from);
+        if (likely(!f->delays) || !delays_hold(f, fd, &from))
+            begin(f, fd, &from);
     }
 }
 

@@ -174,6 +174,16 @@ static enum err on_recall(struct channel *c, void *owner, const void *message, c
     return ERR_OK;
 }
 
+static enum err on_delay(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)c, (void)fds;
+    const Bulkhead__Delay *m = message;
+    struct in6_addr source;
+    if (m->source.len != sizeof source)
+        return ERR_RANGE;
+    memcpy(&source, m->source.data, sizeof source);
+    return delays_add(owner, &source, m->wait_ms, m->lasts_ms);
+}
+
 static enum err on_go(struct channel *c, void *owner, const void *message, const int *fds) {
     (void)message, (void)fds;
     struct frontend *f = owner;
@@ -209,6 +219,7 @@ static const struct channel_rule rules[] = {
     {MESSAGE_CIDS, 0, IN_LINKED | IN_GOING, 64, &bulkhead__cids__descriptor, on_cids},
     {MESSAGE_PLACES, 0, IN_LINKED | IN_GOING, 64, &bulkhead__places__descriptor, on_places},
     {MESSAGE_RECALL, 0, IN_LINKED | IN_GOING, 64, &bulkhead__recall__descriptor, on_recall},
+    {MESSAGE_DELAY, 0, IN_LINKED | IN_GOING, 64, &bulkhead__delay__descriptor, on_delay},
     {MESSAGE_GO, 0, IN_LINKED, 64, &bulkhead__go__descriptor, on_go},
     {MESSAGE_REPLAY, 0, IN_GOING, 64, &bulkhead__replay__descriptor, on_replay},
     {MESSAGE_PREPARE, 0, IN_SET | IN_LINKED | IN_GOING, 4096, &bulkhead__settings__descriptor, on_prepare},

@@ -9,6 +9,7 @@
  * Who does what:
  *
  *   accept.c    new connections, places, connection ids, INFO
+ *   delays.c    addresses whose new connections wait
  *   client.c    a connection's beginning, and the marks of its end
  *   turn.c      one turn of the loop
  *   ends.c      what has ended leaves every module, once a turn
@@ -301,6 +302,8 @@ struct frontend {
     uint64_t tls_rate_until_ms;
     struct tls_signer *signer; /* null before there was one */
 
+    struct delays *delays; /* null: no address has to wait */
+
     bool lame, lame_told;
     uint64_t lame_due_ms, lame_due_ns; /* when the next client is closed; 0: never */
     uint32_t lame_pace_us;
@@ -398,6 +401,10 @@ void client_trace_payload(const struct client *c, struct view payload, uint32_t 
 
 /* ---- accept.c ---- */
 void accept_some(struct frontend *f);
+/* The peer of a socket; IPv4: mapped. */
+struct in6_addr accept_address(const struct sockaddr_storage *from, uint16_t *port);
+/* Makes a connection of an accepted socket. False: not yet, something that every connection needs is not there. */
+bool accept_begin(struct frontend *f, int fd, const struct sockaddr_storage *from);
 void accept_arm(struct frontend *f); /* watches the listener, if all that a new connection needs is there */
 void accept_disarm(struct frontend *f);
 void accept_places(struct frontend *f, uint32_t count);
@@ -406,6 +413,13 @@ void accept_info(struct frontend *f, struct client *c);
 enum { INFO_BYTES = 2048 };
 size_t accept_info_line(const struct frontend *f, const struct client *c, char out[static INFO_BYTES]);
 void accept_place_back(struct frontend *f, struct client *c);
+
+/* ---- delays.c: nothing but delays_add may be called while f->delays is null ---- */
+enum err delays_add(struct frontend *f, const struct in6_addr *source, uint32_t wait_ms, uint32_t lasts_ms);
+/* Takes an accepted socket over if its peer is to wait. */
+bool delays_hold(struct frontend *f, int fd, const struct sockaddr_storage *from);
+void delays_run(struct frontend *f); /* once a turn */
+uint64_t delays_due_ms(const struct frontend *f); /* when delays_run has something to do; 0: never */
 
 /* ---- input.c ---- */
 void input_read(struct frontend *f, struct client *c);

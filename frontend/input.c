@@ -152,8 +152,19 @@ static void after(struct frontend *f, struct client *c) {
         client_finish(f, c, "Client Closed");
 }
 
+/* Says in the counters page whose bytes are being worked on, or that nobody's are: if this process dies of them, the supervisor
+ * knows whose they were. */
+static void work_for(struct frontend *f, const struct client *c) {
+    uint64_t half[2] = {0, 0};
+    if (c)
+        memcpy(half, &c->peer, sizeof half);
+    counter_set(f->counters, COUNTER_PEER_HIGH, half[0]);
+    counter_set(f->counters, COUNTER_PEER_LOW, half[1]);
+}
+
 /* Parses the connection's own buffer and keeps the rest at its start. */
 static void run_own(struct frontend *f, struct client *c) {
+    work_for(f, c);
     uint32_t len = c->in_len;
     size_t used = run(f, c, c->in, len);
     if (c->state >= CLIENT_ENDING)
@@ -170,14 +181,6 @@ static void run_own(struct frontend *f, struct client *c) {
 }
 
 /* ---- reading ---- */
-
-/* If this process dies of what it is about to read, the supervisor knows whose bytes they were. */
-static void note_peer(struct frontend *f, const struct client *c) {
-    uint64_t half[2];
-    memcpy(half, &c->peer, sizeof half);
-    counter_set(f->counters, COUNTER_PEER_HIGH, half[0]);
-    counter_set(f->counters, COUNTER_PEER_LOW, half[1]);
-}
 
 static void read_done(struct frontend *f, struct client *c, ssize_t n) {
     if (n < 0) {
@@ -228,7 +231,7 @@ static void read_some(struct frontend *f, struct client *c) {
         client_sync_events(f, c);
         return;
     }
-    note_peer(f, c);
+    work_for(f, c);
     if (f->last_reader != c->cid) {
         f->shared_until_ms = f->now_ms + SHARED_MS;
         f->last_reader = c->cid;
@@ -278,6 +281,7 @@ void input_read(struct frontend *f, struct client *c) {
     read_some(f, c);
     if (unlikely(c->tls != NULL))
         read_more(f, c);
+    work_for(f, NULL);
 }
 
 void input_resume(struct frontend *f) {
@@ -300,4 +304,5 @@ void input_resume(struct frontend *f) {
         if (unlikely(c->tls != NULL) && c->state < CLIENT_ENDING && !(c->flags & CLIENT_HELD) && tls_more(c->tls))
             input_read(f, c);
     }
+    work_for(f, NULL);
 }

@@ -51,6 +51,7 @@ enum message_type {
     MESSAGE_KEYS,
     MESSAGE_TLS,
     MESSAGE_POKE,
+    MESSAGE_DELAY,
     MESSAGE_POLICY = 32,
     MESSAGE_LOGIN,
     MESSAGE_BOUND,

@@ -195,7 +195,7 @@ enum err child_start(struct supervisor *s, struct child *c, int counters_fd) {
         c->restart_ms = s->now_ms + RETRY_MS;
         return ERR_SYSTEM;
     }
-    c->ready = c->blamed = c->stopped = c->awaited = c->dismissed = c->told_tls = false;
+    c->ready = c->blamed = c->hung = c->stopped = c->awaited = c->dismissed = c->told_tls = false;
     c->hangs = (struct hangs){0};
     c->generation = c->prepared = s->settings.generation;
     c->told = UINT32_MAX;
@@ -304,6 +304,16 @@ static bool judge_death(const struct supervisor *s, const struct child *c, const
     return !outside;
 }
 
+/* A signal that a process causes by what it does. */
+static bool is_own_signal(int signal_number) {
+    static const int own[] = {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGSYS};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+        if (signal_number == own[i])
+            return true;
+    }
+    return false;
+}
+
 void child_on_exit(struct supervisor *s, struct child *c) {
     siginfo_t info = {0};
     if (!c->pid || waitid((idtype_t)P_PIDFD, (id_t)c->pidfd, &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
@@ -332,7 +342,7 @@ void child_on_exit(struct supervisor *s, struct child *c) {
         signer_on_exit(s, c, fault);
         break;
     default:
-        edges_on_exit(s, c, fault);
+        edges_on_exit(s, c, fault, c->hung || is_own_signal(signal_number));
     }
     c->awaited = false;
     reload_on_exit(s, c);

@@ -14,6 +14,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "config/networks.h"
 #include "shm/counters.h"
 #include "shm/memfd.h"
 #include "supervisor/supervisor.h"
@@ -70,6 +71,50 @@ static enum err seal_counters(struct edge *edge) {
         edge->counters_fd = reader;
     }
     return e;
+}
+
+/* ---- addresses that frontends died of ---- */
+
+static void send_delay(struct supervisor *s, struct child *c, const struct culprit *culprit) {
+    Bulkhead__Delay delay = BULKHEAD__DELAY__INIT;
+    delay.source = (ProtobufCBinaryData){sizeof culprit->source, (uint8_t *)(uintptr_t)&culprit->source};
+    delay.wait_ms = culprit->wait_ms;
+    delay.lasts_ms = (uint32_t)culprits_lasts_ms(culprit, s->now_ms);
+    if (delay.lasts_ms)
+        child_send(s, c, MESSAGE_DELAY, &delay.base, NULL, 0);
+}
+
+/* To a frontend that begins. */
+static void send_delays(struct supervisor *s, struct child *c) {
+    for (uint32_t i = 0; i < s->culprits.count; i++)
+        send_delay(s, c, &s->culprits.at[i]);
+}
+
+/* Whose bytes it was working on when it died. */
+static bool read_peer(const struct edge *edge, struct in6_addr *peer) {
+    static const struct in6_addr nobody;
+    _Static_assert(COUNTER_PEER_LOW == COUNTER_PEER_HIGH + 1, "one address, read at once");
+    off_t at = COUNTER_PEER_HIGH * (off_t)sizeof(uint64_t);
+    return pread(edge->counters_fd, peer, sizeof *peer, at) == sizeof *peer && memcmp(peer, &nobody, sizeof *peer) != 0;
+}
+
+static void note_culprit(struct supervisor *s, uint32_t link) {
+    struct in6_addr peer;
+    char text[CULPRITS_TEXT];
+    if (!read_peer(&s->edge[link], &peer) || networks_hold(view_text(s->config.options.crash_exempt), &peer))
+        return;
+    const struct culprit *culprit = culprits_note(&s->culprits, &peer, s->now_ms);
+    culprits_text(culprit, text);
+    if (!culprit->wait_ms) {
+        log_warn("frontend %u died of what came from %s", link, text);
+        return;
+    }
+    log_warn("frontend %u died of what came from %s, as others before it: new connections from there wait %u ms", link,
+             text, culprit->wait_ms);
+    for (uint32_t i = 0; i < s->edge_count; i++) {
+        if (s->edge[i].state == EDGE_GOING && i != link)
+            send_delay(s, edge_child(s, i), culprit);
+    }
 }
 
 /* ---- listeners ---- */
@@ -193,6 +238,7 @@ void edges_router_mapped(struct supervisor *s, uint32_t link) {
     child_introduce(s, child_of(s, BULKHEAD__ROLE__ROLE_AUTHD, 0), c);
     child_introduce(s, child_of(s, BULKHEAD__ROLE__ROLE_SIGNER, 0), c);
     send_cids(s, c);
+    send_delays(s, c);
     child_send(s, c, MESSAGE_LISTENER, NULL, &edge->listener, 1);
     child_send(s, c, MESSAGE_GO, NULL, NULL, 0);
 }
@@ -250,10 +296,12 @@ static void renew(struct supervisor *s, uint32_t link) {
         edges_start(s, link);
 }
 
-void edges_on_exit(struct supervisor *s, struct child *c, bool fault) {
+void edges_on_exit(struct supervisor *s, struct child *c, bool fault, bool caused) {
     uint32_t link = child_link(c);
     struct edge *edge = &s->edge[link];
     c->ready = false;
+    if (caused)
+        note_culprit(s, link);
     uint32_t most_ms = other_listener(s, link) < 0 ? REST_ALONE_MS : REST_MS;
     uint32_t delay_ms = child_restart_delay(s, c, &edge->restarts, fault, most_ms);
     c->restart_ms = s->now_ms + delay_ms;

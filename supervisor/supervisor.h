@@ -17,6 +17,7 @@
 #include "ipc/note.h"
 #include "ipc/settings.h"
 #include "shm/binding.h"
+#include "supervisor/culprits.h"
 #include "supervisor/family.h"
 #include "supervisor/hangs.h"
 #include "supervisor/links.h"
@@ -37,6 +38,7 @@ struct child {
     uint32_t polled;               /* epoll events of the control socket */
     bool ready;                    /* has reported NOTE_READY */
     bool blamed;                   /* was killed for what it did */
+    bool hung;                     /* was killed because it hung of itself */
     bool stopped;                  /* was killed because it stood stopped: that is no fault of its own */
     bool awaited;                  /* owes an answer to a reload */
     bool dismissed;                /* was told to end, and nobody follows it */
@@ -156,6 +158,7 @@ struct supervisor {
     struct edge edge[LINKS_MAX];
     struct places places;
     uint32_t shed_count; /* connections that frontends were told to close in this turn */
+    struct culprits culprits;
     uint64_t next_incarnation;
     uint64_t next_cid;
 
@@ -284,7 +287,8 @@ void signer_on_exit(struct supervisor *s, struct child *c, bool fault);
 
 void edges_start(struct supervisor *s, uint32_t link);
 void edges_on_note(struct supervisor *s, struct child *c, const struct note *note);
-void edges_on_exit(struct supervisor *s, struct child *c, bool fault);
+/* caused: it died of itself in the midst of its work, by a signal or because it hung. */
+void edges_on_exit(struct supervisor *s, struct child *c, bool fault, bool caused);
 
 /* The router is at work: links that wait for it are made. */
 void edges_link_waiting(struct supervisor *s);

@@ -73,6 +73,7 @@ static void end_hung(struct supervisor *s, struct child *c) {
               hangs_words(&c->hangs));
     c->blamed = true;
     c->stopped = c->hangs.last.state == HANGS_STOPPED;
+    c->hung = !c->stopped;
     child_signal(c, SIGKILL);
 }
 

@@ -6,12 +6,14 @@ Signals are sent by pid: SIGSEGV stands for a crash, SIGSTOP for a hang.
 import os
 import shutil
 import signal
+import socket
 import tempfile
+import threading
 import time
 import unittest
 
 from certificates import Authority
-from family import kill, live_router, wait_family
+from family import counters, kill, live_router, wait_family
 from harness import SLOWNESS, Client, Server, bulkhead_only, wait_until
 
 CRASHES = 12
@@ -183,3 +185,62 @@ class HangTest(SupervisionCase):
             with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
                 total += int(file.read().split()[0])
         return total
+
+
+class CulpritTest(SupervisionCase):
+    """Frontends die of what comes from one address: its new connections wait, nobody else's do."""
+
+    ATTACKER, NEIGHBOUR = "127.9.9.9", "127.9.9.10"
+
+    def flood(self, stop):
+        """Keeps the frontend at work on this address's bytes, over as many connections as that takes."""
+        while not stop.is_set():
+            try:
+                with socket.create_connection(("127.0.0.1", self.server.port), source_address=(self.ATTACKER, 0)) as flooder:
+                    flooder.settimeout(1)
+                    while not stop.is_set():
+                        flooder.sendall(b"PONG\r\n" * 20000)
+            except OSError:
+                pass  # the frontend has died
+
+    def die_of_flood(self, times):
+        """The frontend is killed in the midst of its work until it has died so often with the attacker's bytes in hand."""
+        died = f"died of what came from {self.ATTACKER}"
+        while self.server.log().count(died) < times:
+            before = self.pids("frontend")
+            wait_until(lambda: counters(self.server)["PEER_LOW"], "a flood that is parsed")
+            self.crash("frontend", before[0])
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root sees the counters")
+    def test_it_waits(self):
+        self.serve(frontends=1, crash_exempt="none")
+        stop = threading.Event()
+        flooder = threading.Thread(target=self.flood, args=(stop,), daemon=True)
+        flooder.start()
+        self.addCleanup(flooder.join)
+        self.addCleanup(stop.set)
+        self.die_of_flood(3)
+        self.server.wait_log(f"died of what came from {self.ATTACKER}, as others before it: new connections from there wait")
+        stop.set()
+        flooder.join()
+        begun = time.monotonic()
+        with Client(self.server, source=self.NEIGHBOUR, verbose=False) as client:
+            client.fence()
+            neighbour = time.monotonic() - begun
+            with Client(self.server, source=self.ATTACKER, verbose=False) as attacker:
+                attacker.fence()
+        waited = time.monotonic() - begun - neighbour
+        print(f"the address waited {waited:.2f} s, its neighbour {neighbour:.2f} s")
+        self.assertGreaterEqual(waited, 0.99)
+        self.assertLess(neighbour, waited)
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root sees the counters")
+    def test_idle_frontend_blames_nobody(self):
+        """What was parsed long ago is not to blame for a death; nor is anybody of an exempt network."""
+        self.serve(frontends=1, crash_exempt="none")
+        pid = self.pids("frontend")[0]
+        for _ in range(4):
+            with Client(self.server, source=self.ATTACKER, verbose=False) as client:
+                client.fence()
+                pid = self.crash("frontend", pid)
+        self.assertNotIn("died of what came from", self.server.log())

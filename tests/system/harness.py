@@ -49,7 +49,7 @@ QUIET = b'CONNECT {"verbose":false,"pedantic":false}\r\n'
 
 REPORTS = ("broken promise", "AddressSanitizer", "LeakSanitizer", "ThreadSanitizer", "MemorySanitizer", "runtime error:")
 SECONDS_OPTIONS = ("ping_interval", "write_deadline")
-BULKHEAD_ONLY_OPTIONS = ("frontends", "hang_ms")
+BULKHEAD_ONLY_OPTIONS = ("frontends", "hang_ms", "crash_exempt")
 UNWATCHED = {"hang_ms": 600_000}  # options of a server whose processes the test itself stops for a while
 
 

@@ -27,6 +27,7 @@ enum {
     IOVECS = 64,
     SHARE_BYTES = 1 << 20,         /* written to one connection at a time */
     SHARE_LEAST_BYTES = 64 * 1024, /* the same when the turn has written enough */
+    OWN_LINES_BYTES = 64 * 1024, /* beyond max_pending, for lines that no other client causes */
     SETTLE_MS = 250, /* a pause in what comes for a gated client: from now on it is new */
 };
 
@@ -145,9 +146,12 @@ static void watch_under_way(struct frontend *f, struct client *c, uint32_t n) {
         under_way_grow(f, c, before - f->gate_bytes);
 }
 
-/* More waits for c than it may have: is that because of what is under way? */
+/* More waits for c than it may have: is that because of what is under way? A line of our own, a PING for example, does not end
+ * a client whose messages are excused. */
 static bool excused(struct frontend *f, struct client *c) {
-    if (!f->delivering || c->state != CLIENT_BOUND || (c->flags & CLIENT_SETTLED))
+    if (!f->delivering)
+        return c->out_bytes <= f->pending_bytes + c->under_way + OWN_LINES_BYTES;
+    if (c->state != CLIENT_BOUND || (c->flags & CLIENT_SETTLED))
         return false;
     return under_way_grow(f, c, c->out_bytes - f->pending_bytes);
 }

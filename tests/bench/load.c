@@ -7,6 +7,7 @@
  *   pairs    -n publishers with a subscriber each
  *   request  -n requesters with one request out each, one responder
  *   flood    one requester: latency alone, then beside -f publish | subscribe | wildcards | slow_reader
+ *   slow     one publisher, a fast reader, and one that reads -r bytes a second (0: none); who is closed is not a failure
  *   storm    one requester: latency alone, then while -k clients log in as fast as they can, from -n threads
  *   conns    -k idle connections with one subscription each: memory
  *   subs     -k distinct subscriptions: memory, rate; then messages to random ones of them
@@ -100,7 +101,7 @@ static const struct {
     {"pub", mode_pub},         {"fan", mode_fan},     {"pairs", mode_pairs}, {"request", mode_request},
     {"flood", mode_flood},     {"storm", mode_storm}, {"conns", mode_conns}, {"subs", mode_subs},
     {"connect", mode_connect}, {"login", mode_login}, {"idle", mode_idle},   {"probe", mode_probe},
-    {"nkeys", mode_nkeys},
+    {"nkeys", mode_nkeys},     {"slow", mode_slow},
 };
 
 static void read_user(struct options *o, char *text) {
@@ -114,7 +115,7 @@ static void read_user(struct options *o, char *text) {
 
 static void read_options(struct options *o, int argc, char **argv) {
     int letter;
-    while ((letter = getopt(argc, argv, "a:p:P:t:s:n:c:k:f:qTu:N:")) > 0) {
+    while ((letter = getopt(argc, argv, "a:p:P:t:s:n:c:k:f:r:qTu:N:")) > 0) {
         switch (letter) {
         case 'a':
             o->host = optarg;
@@ -142,6 +143,9 @@ static void read_options(struct options *o, int argc, char **argv) {
             break;
         case 'f':
             o->flood = optarg;
+            break;
+        case 'r':
+            o->bytes_per_s = atof(optarg);
             break;
         case 'q':
             o->queue = true;

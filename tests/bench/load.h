@@ -6,6 +6,7 @@
  *   load_proc.c     CPU and memory of the server's process tree
  *   load_flow.c     messages at full speed: publishers and subscribers
  *   load_request.c  requests and their latencies, alone and beside a flood
+ *   load_slow.c     a slow reader beside a fast one
  *   load_hold.c     what is held: idle connections, subscriptions, nothing at all; new connections
  *   load_login.c    many logins at a time from one thread
  *
@@ -34,6 +35,7 @@ struct options {
     uint32_t count; /* connections, subscriptions: what the mode holds */
     bool queue;     /* the subscribers are one queue group */
     const char *flood;
+    double bytes_per_s; /* of the slow reader; 0: there is none */
     bool tls;
     const char *user, *password; /* null: none */
     uint32_t nkeys;              /* clients log in with the first so many test keys in turn; 0: none do */
@@ -132,6 +134,9 @@ void load_pause(const struct options *o, const struct tree *t, struct cpu begin)
 void mode_request(const struct options *o);
 void mode_flood(const struct options *o);
 void mode_storm(const struct options *o);
+
+/* ---- load_slow.c ---- */
+void mode_slow(const struct options *o);
 
 /* ---- load_hold.c ---- */
 void mode_conns(const struct options *o);

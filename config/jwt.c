@@ -5,6 +5,7 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "nats/json.h"
 #include "nats/nkey.h"
 
 struct part {
@@ -40,6 +41,7 @@ static enum err fail(struct text *why, const char *words) {
 
 static enum err check_parts(const struct part part[3], struct view jwt, struct view claims_text, const char *type,
                             struct text *why) {
+    json_prepare();
     json_t *header = json_loadb((const char *)part[0].bytes, part[0].len, 0, NULL);
     json_t *claims = json_loadb((const char *)part[1].bytes, part[1].len, 0, NULL);
     bool v1 = json_says(header, "alg", "ed25519"), v2 = json_says(header, "alg", "ed25519-nkey");

@@ -25,6 +25,7 @@
 #include "frontend/frontend.h"
 #include "frontend/secrets.h"
 #include "ipc/note.h"
+#include "nats/json.h"
 
 /* All that a frontend may ask of the kernel, beside the common calls of base/sandbox.c. No address in sendto and no
  * MSG_FASTOPEN: else a listener could be made to connect out. */
@@ -199,7 +200,7 @@ int main(void) {
     struct frontend *f = &frontend;
     if (frontend_open(f) != ERR_OK)
         log_die("No memory at start");
-    connect_prepare();
+    json_prepare();
     secrets_prepare();
     if (tls_prepare() != ERR_OK)
         log_die("OpenSSL cannot be prepared");

@@ -8,13 +8,10 @@
 
 #include <jansson.h>
 #include <limits.h>
-#include <malloc.h>
 #include <stdlib.h>
 #include <strings.h>
-#include <sys/random.h>
 
-#include "base/check.h"
-#include "base/wipe.h"
+#include "nats/json.h"
 #include "nats/utf8.h"
 
 /* A byte that is not UTF-8, and an escaped surrogate without its partner, become U+FFFD. */
@@ -47,13 +44,6 @@ static const struct bool_key {
     {"tls_required", offsetof(struct connect, tls_required)},
     {"new_account", offsetof(struct connect, new_account)},
 };
-
-static void wipe_and_free(void *piece) {
-    if (piece == NULL)
-        return;
-    wipe(piece, malloc_usable_size(piece));
-    free(piece);
-}
 
 /* The value of an escape `\uXXXX` that v starts with, 0 if there is none. */
 static unsigned escaped_unit(struct view v) {
@@ -90,7 +80,7 @@ static struct view piece_cut(struct view *rest) {
     return piece;
 }
 
-/* A copy of json in which all is UTF-8; wipe_and_free it. Null: no memory. */
+/* A copy of json in which all is UTF-8; json_wipe it. Null: no memory. */
 static char *copy_as_utf8(struct view json, size_t *len) {
     char *copy = malloc(json.len * REPLACEMENT_LEN + 1);
     *len = 0;
@@ -131,7 +121,7 @@ static enum err text_set(char **slot, const json_t *value) {
     char *copy = NULL;
     if (text[0] != '\0' && (copy = strdup(text)) == NULL)
         return ERR_NOMEM;
-    wipe_and_free(*slot);
+    json_wipe(*slot);
     *slot = copy;
     return ERR_OK;
 }
@@ -228,7 +218,7 @@ static enum err text_open(struct view json, char **text) {
     if (e == ERR_OK && json_is_object(whole))
         *text = copy;
     else
-        wipe_and_free(copy);
+        json_wipe(copy);
     json_decref(whole);
     return e;
 }
@@ -237,20 +227,9 @@ static void texts_free(struct connect *c, unsigned which) {
     for (unsigned i = 0; i < CONNECT_TEXT_COUNT; i++) {
         if ((which & 1u << i) == 0)
             continue;
-        wipe_and_free(c->text[i]);
+        json_wipe(c->text[i]);
         c->text[i] = NULL;
     }
-}
-
-void connect_prepare(void) {
-    static bool prepared;
-    if (prepared)
-        return;
-    size_t seed;
-    check(getrandom(&seed, sizeof seed, 0) == sizeof seed);
-    json_object_seed(seed | 1); /* 0 would make jansson open a file */
-    json_set_alloc_funcs(malloc, wipe_and_free);
-    prepared = true;
 }
 
 void connect_init(struct connect *c) {
@@ -258,7 +237,7 @@ void connect_init(struct connect *c) {
 }
 
 enum err connect_parse(struct connect *c, struct view json) {
-    connect_prepare();
+    json_prepare();
     char *text;
     enum err e = text_open(json, &text);
     if (e != ERR_OK || text == NULL)
@@ -267,7 +246,7 @@ enum err connect_parse(struct connect *c, struct view json) {
     unsigned touched = 0;
     memset(next.text, 0, sizeof next.text);
     e = members_parse(&next, &touched, text);
-    wipe_and_free(text);
+    json_wipe(text);
     if (e != ERR_OK) {
         texts_free(&next, touched);
         return e;
@@ -282,10 +261,10 @@ enum err connect_parse(struct connect *c, struct view json) {
 }
 
 bool connect_is_object(struct view json) {
-    connect_prepare();
+    json_prepare();
     char *text;
     bool is_object = text_open(json, &text) == ERR_OK;
-    wipe_and_free(text);
+    json_wipe(text);
     return is_object;
 }
 

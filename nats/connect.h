@@ -42,10 +42,6 @@ struct connect {
 /* The values that hold when no CONNECT is sent. */
 void connect_init(struct connect *c);
 
-/* Once per process, before its sandbox closes: seeds jansson (which would open a file for that) and makes it wipe what it
- * frees. The first parse does it if nobody has; then it needs getrandom. */
-void connect_prepare(void);
-
 /* Merges json into *c. ERR_SYNTAX: not a JSON object, or a key of the wrong type; *c is then unchanged. ERR_NOMEM. Empty
  * json is ERR_SYNTAX; `null` is an empty object. Bytes that are not UTF-8 are accepted. */
 enum err connect_parse(struct connect *c, struct view json);

@@ -9,6 +9,7 @@
 
 #include "frontend/frontend.h"
 #include "ipc/control.pb-c.h"
+#include "nats/json.h"
 #include "tests/bench/stages.h"
 
 enum { CLIENTS = 5, ALL = 512, FEW = 32, FEWER = 4 };
@@ -92,7 +93,7 @@ static void open_frontend(void) {
     struct frontend *f = &frontend;
     check(frontend_open(f) == ERR_OK);
     f->now_ms = 1000;
-    connect_prepare();
+    json_prepare();
     f->epoll = epoll_create1(0);
     check(f->epoll >= 0);
     if (f->epoll == CONTROL_FD) { /* that number is the supervisor's */

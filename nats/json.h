@@ -1,0 +1,13 @@
+/* nats/json.h: jansson, as every process of the family uses it. */
+#ifndef NATS_JSON_H
+#define NATS_JSON_H
+
+/* Once per process, before its sandbox closes: seeds jansson (which would open a file for that at its first object) and
+ * makes it wipe what it frees. What uses jansson calls it again for itself; then it does nothing, or needs getrandom
+ * alone. */
+void json_prepare(void);
+
+/* Wipes and frees a piece of malloc; NULL is allowed. */
+void json_wipe(void *piece);
+
+#endif

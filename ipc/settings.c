@@ -23,7 +23,7 @@ static bool take_text(char *out, size_t cap, const ProtobufCBinaryData *text) {
 
 enum err settings_take(struct settings *s, const struct Bulkhead__Settings *m) {
     if (m->port > UINT16_MAX || m->max_payload < 1 || m->max_payload > SETTINGS_PAYLOAD_MAX ||
-        m->max_control_line < 1 || m->max_control_line > RECORD_TEXT_MAX || m->max_pending < 1)
+        m->max_control_line < 1 || m->max_control_line > SETTINGS_CONTROL_LINE_MAX || m->max_pending < 1)
         return ERR_RANGE;
     *s = (struct settings){
         .port = (uint16_t)m->port,

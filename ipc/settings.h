@@ -7,7 +7,7 @@
 
 #include "base/err.h"
 
-enum { CONTROL_FD = 3, SETTINGS_TEXT_MAX = 255, SETTINGS_PAYLOAD_MAX = 64 << 20 };
+enum { CONTROL_FD = 3, SETTINGS_TEXT_MAX = 255, SETTINGS_PAYLOAD_MAX = 64 << 20, SETTINGS_CONTROL_LINE_MAX = 1 << 20 };
 
 struct settings {
     char server_id[64];

@@ -244,7 +244,10 @@ static enum parse_result parse_any(const char *at, size_t len, const struct pars
     if (found->needs_blank && !is_blank(at[used]))
         return PARSE_UNKNOWN;
     struct view text;
-    result = find_text(at, len, limits->control_line, &text, &used);
+    bool subjects = found->op <= PARSE_UNSUB;
+    result = find_text(at, len,
+                       subjects && limits->control_line > PARSER_SUBJECTS_MAX ? PARSER_SUBJECTS_MAX : limits->control_line,
+                       &text, &used);
     if (result != PARSE_DONE)
         return result;
 

@@ -40,6 +40,9 @@ enum parse_result {
     PARSE_PAYLOAD_LONG, /* "Maximum Payload Violation", close; *line is filled */
 };
 
+/* Whatever control_line says, arguments with a subject in them are no longer: inside, its length has 16 bits. */
+enum { PARSER_SUBJECTS_MAX = 65535 };
+
 struct parse_limits {
     uint32_t control_line; /* bytes of the argument part: from the first non-blank after the name to the end without CR */
     uint32_t payload;      /* bytes, of PUB's size and HPUB's total */

@@ -136,7 +136,8 @@ _Static_assert(sizeof(struct record) == RECORD_HEADER, "a record's header has 24
 
 /* The largest record for a payload limit: what four of must fit into a ring. */
 static inline uint64_t record_bytes_max(uint64_t payload_max, uint64_t control_line_max) {
-    return RECORD_HEADER + 8u * RECORD_TARGETS_MAX + 2 * control_line_max + payload_max + 8;
+    uint64_t texts = control_line_max < RECORD_TEXT_MAX ? control_line_max : RECORD_TEXT_MAX;
+    return RECORD_HEADER + 8u * RECORD_TARGETS_MAX + 2 * texts + payload_max + 8;
 }
 
 /* Where a record's parts lie, from its start. */

@@ -71,7 +71,7 @@ static void set_line_0(Bulkhead__Settings *m) {
     m->max_control_line = 0;
 }
 static void set_line_large(Bulkhead__Settings *m) {
-    m->max_control_line = 65536;
+    m->max_control_line = SETTINGS_CONTROL_LINE_MAX + 1;
 }
 static void set_pending_0(Bulkhead__Settings *m) {
     m->max_pending = 0;

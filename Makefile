@@ -46,7 +46,7 @@ TLSLIBS := $(shell pkg-config --libs openssl 2>/dev/null)
 LOWER   := config ipc shm nats base
 DAEMONS := supervisor frontend router authd
 MAINS   := supervisor/main.c supervisor/logd_main.c frontend/main.c router/main.c authd/main.c authd/signer_main.c \
-           config/reader_main.c config/check_main.c config/print_main.c
+           config/reader_main.c config/print_main.c
 PROTO   := $(wildcard ipc/*.proto)
 GEN     := $(PROTO:%.proto=$(B)/gen/%.pb-c.c)
 lib_src  = $(filter-out $(MAINS),$(wildcard $(1)/*.c))
@@ -55,8 +55,8 @@ LIBS    := $(foreach d,$(DAEMONS) $(LOWER),$(B)/lib$(d).a)
 LOWLIBS := $(foreach d,$(LOWER),$(B)/lib$(d).a)
 BINS    := $(B)/bulkhead $(B)/bulkhead-logd $(B)/bulkhead-frontend $(B)/bulkhead-router $(B)/bulkhead-authd \
            $(B)/bulkhead-signer $(B)/bulkhead-config
-# Tools of the build: what `bulkhead -t` says about a file, and the list of options for the manual.
-TOOLS   := $(B)/config-check $(B)/config-print
+# A tool of the build: the list of options for the manual.
+TOOLS   := $(B)/config-print
 
 MAN     := $(B)/man/bulkhead.8 $(B)/man/bulkhead.conf.5
 
@@ -69,7 +69,6 @@ $(B)/bulkhead-router:   $(B)/obj/router/main.o $(B)/librouter.a $(LOWLIBS)
 $(B)/bulkhead-authd:    $(B)/obj/authd/main.o $(B)/libauthd.a $(LOWLIBS)
 $(B)/bulkhead-signer:   $(B)/obj/authd/signer_main.o $(B)/libauthd.a $(LOWLIBS)
 $(B)/bulkhead-config:   $(B)/obj/config/reader_main.o $(LOWLIBS)
-$(B)/config-check:      $(B)/obj/config/check_main.o $(LOWLIBS)
 $(B)/config-print:      $(B)/obj/config/print_main.o $(LOWLIBS)
 # These two speak TLS; so does what links the libraries of all daemons.
 $(B)/bulkhead-frontend $(B)/bulkhead-signer $(B)/tests/% $(B)/fuzz/%: LDLIBS += $(TLSLIBS)

@@ -16,10 +16,11 @@
 #include "base/hash.h"
 #include "config/text.h"
 #include "nats/nkey.h"
+#include "shm/book.h"
 
 enum {
-    USERS_MAX = 65536,
-    USERS_ACCOUNTS_MAX = 16384,
+    USERS_MAX = BOOK_USERS_MAX,
+    USERS_ACCOUNTS_MAX = BOOK_ACCOUNTS_MAX,
     USERS_KEY_BYTES = 32,
     USERS_MARK_BYTES = 32,
     USERS_GLOBAL = 0, /* index of the account "$G" */

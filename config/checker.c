@@ -18,55 +18,53 @@ static void add_position(struct text *t, const struct value *at) {
         text_add_format(t, "%s:%d:%d: ", at->file, (int64_t)at->line, (int64_t)at->column);
 }
 
-/* An included file may be one that the administrator who reads the message could not read himself: its path and the position
- * are told, never what stands there. */
+/* An included file may be one that whoever reads the message could not read himself: its path and the position are told,
+ * never what stands there; names of options are the program's own. */
 static bool is_foreign(const struct checker *c, const struct value *at) {
-    return at && at->file && c->config->path && strcmp(at->file, c->config->path) != 0;
+    return at && at->file && c->config->path && strcmp(at->file, c->config->path) != 0 &&
+           !c->config->source->shows_included;
 }
 
-/* The format with dots for all that it would insert. */
-static void add_masked(struct text *t, const char *format) {
-    for (const char *at = format; *at; at++) {
-        if (*at != '%')
-            text_add_byte(t, *at);
-        else if (*++at == '%')
-            text_add_byte(t, '%');
-        else
-            text_add(t, VIEW("..."));
-    }
-}
-
-static void add_problem(struct checker *c, bool warning, struct view text) {
+static void add_problem(struct checker *c, enum problem_kind kind, struct view text) {
     struct config *g = c->config;
     if (g->problem_count == CONFIG_PROBLEMS_MAX) {
         g->problems_left_out++;
         return;
     }
     g->problems = arena_grow(c->arena, g->problems, g->problem_count, &g->problem_cap, sizeof *g->problems);
-    g->problems[g->problem_count++] = (struct problem){warning, text};
+    g->problems[g->problem_count++] = (struct problem){kind, text};
+}
+
+static void add_formatted(struct checker *c, enum problem_kind kind, const struct value *at, const char *format,
+                          va_list list) {
+    struct text t = {.arena = c->arena};
+    add_position(&t, at);
+    t.discreet = is_foreign(c, at);
+    text_add_format_list(&t, format, list);
+    add_problem(c, kind, text_view(&t));
 }
 
 void problem_at(struct checker *c, const struct value *at, const char *format, ...) {
-    struct text t = {.arena = c->arena};
     va_list list;
-    add_position(&t, at);
     va_start(list, format);
-    if (is_foreign(c, at))
-        add_masked(&t, format);
-    else
-        text_add_format_list(&t, format, list);
+    add_formatted(c, PROBLEM_ERROR, at, format, list);
     va_end(list);
-    add_problem(c, false, text_view(&t));
+}
+
+void notice_at(struct checker *c, const struct value *at, const char *format, ...) {
+    va_list list;
+    va_start(list, format);
+    add_formatted(c, PROBLEM_NOTICE, at, format, list);
+    va_end(list);
 }
 
 void warning_at(struct checker *c, const struct value *at, struct view field, const char *reason) {
     struct text t = {.arena = c->arena};
     add_position(&t, at);
-    if (is_foreign(c, at))
-        text_add_format(&t, "invalid use of a field: %s", reason);
-    else
-        text_add_format(&t, "invalid use of field %q: %s", field, reason);
-    add_problem(c, true, text_view(&t));
+    text_add(&t, VIEW("invalid use of field "));
+    text_add_quoted(&t, field);
+    text_add_format(&t, ": %s", reason);
+    add_problem(c, PROBLEM_WARNING, text_view(&t));
 }
 
 void wrong_type(struct checker *c, const struct option *o, struct view key, const struct value *v, const char *type) {
@@ -74,24 +72,17 @@ void wrong_type(struct checker *c, const struct option *o, struct view key, cons
         problem_at(c, v, "interface conversion: interface {} is %T, not %s", v, type);
         return;
     }
-    struct text t = {.arena = c->arena};
+    struct text t = {.arena = c->arena, .discreet = is_foreign(c, v)};
     for (const char *at = o->wrong; *at; at++) {
-        if (*at != '%') {
+        if (*at != '%')
             text_add_byte(&t, *at);
-            continue;
-        }
-        switch (*++at) {
-        case 'T':
-            text_add_format(&t, "%T", v);
-            break;
-        case 'V':
-            value_show(&t, v);
-            break;
-        default:
-            text_add_quoted(&t, key);
-        }
+        else if (*++at == 'K')
+            text_add_format(&t, "\"%k\"", key);
+        else
+            text_add_format(&t, *at == 'T' ? "%T" : "%V", v);
     }
-    problem_at(c, v, "%v", text_view(&t));
+    text_add_byte(&t, '\0');
+    problem_at(c, v, "%s", t.at);
 }
 
 /* ---- values ---- */
@@ -133,9 +124,9 @@ void store_option(struct checker *c, const struct option *o, const struct value 
         check(v->type == VALUE_INT);
         memcpy(place, &v->number, sizeof v->number);
     } else if (v->text.len >= o->size) {
-        problem_at(c, v, "%v is longer than %d bytes", option_name(o), (int64_t)o->size - 1);
+        problem_at(c, v, "%k is longer than %d bytes", option_name(o), (int64_t)o->size - 1);
     } else if (memchr(v->text.at, '\0', v->text.len)) {
-        problem_at(c, v, "%v holds a NUL", option_name(o));
+        problem_at(c, v, "%k holds a NUL", option_name(o));
     } else {
         memcpy(place, v->text.at, v->text.len);
         place[v->text.len] = '\0';
@@ -333,7 +324,7 @@ static void check_element_url(struct checker *c, const char *what, struct value 
         text_add_url(&field, v->text);
         text_add_format(&reason, "Duplicate %s entry detected", what);
         text_add_byte(&reason, '\0');
-        warning_at(c, v, text_view(&field), reason.at);
+        warning_at(c, v, is_foreign(c, v) ? VIEW("...") : text_view(&field), reason.at);
         return;
     }
     value_put(c->arena, seen, v->text, v);
@@ -418,6 +409,9 @@ static void check_key(struct checker *c, enum section section, struct view key, 
         return;
     }
     v->secret = o->secret;
+    if (v->cut)
+        notice_at(c, v, "the environment variable for \"%k\" ends at the first ',', ';', '}' or end of a line: quote its text",
+                  key);
     struct value *checked = o->rule ? o->rule(c, o, key, v, out) : check_shape(c, o, key, v, out);
     if (!checked)
         return;

@@ -22,11 +22,15 @@ option_rule check_shape;
 /* Puts a scalar where struct options has it. */
 void store_option(struct checker *c, const struct option *o, const struct value *v);
 
-/* Adds an error at a value's position; at NULL: without a position. The format is that of text_add_format. */
+/* Adds an error at a value's position; at NULL: without a position. The format is that of text_add_format. What it inserts
+ * is hidden where the value's file may not be shown; %s, a text of the program, is not. */
 void problem_at(struct checker *c, const struct value *at, const char *format, ...);
 
-/* Adds `invalid use of field`. */
+/* Adds `invalid use of field`. The field's name is shown: it is an option's, or the caller has hidden it. */
 void warning_at(struct checker *c, const struct value *at, struct view field, const char *reason);
+
+/* As problem_at, for what is no fault. */
+void notice_at(struct checker *c, const struct value *at, const char *format, ...);
 
 /* Adds the error for a value of the wrong type: the row's, or Go's, which wanted type. */
 void wrong_type(struct checker *c, const struct option *o, struct view key, const struct value *v, const char *type);

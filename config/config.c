@@ -61,28 +61,28 @@ enum err config_read(struct config *c, const char *path) {
 
 /* ---- problems ---- */
 
-static bool has_problems(const struct config *c, bool warning) {
+static bool has_problems(const struct config *c, enum problem_kind kind) {
     for (size_t i = 0; i < c->problem_count; i++) {
-        if (c->problems[i].warning == warning)
+        if (c->problems[i].kind == kind)
             return true;
     }
     return false;
 }
 
 bool config_has_errors(const struct config *c) {
-    return c->fault.len || c->problems_left_out || has_problems(c, false);
+    return c->fault.len || c->problems_left_out || has_problems(c, PROBLEM_ERROR);
 }
 
 bool config_has_warnings(const struct config *c) {
-    return has_problems(c, true);
+    return has_problems(c, PROBLEM_WARNING);
 }
 
 void config_say(const struct config *c, struct text *t) {
     if (c->fault.len)
         text_add(t, text_view(&c->fault));
-    for (int pass = 0; pass < 2; pass++) {
+    for (enum problem_kind kind = PROBLEM_NOTICE; kind <= PROBLEM_ERROR; kind++) {
         for (size_t i = 0; i < c->problem_count; i++) {
-            if (c->problems[i].warning == (pass == 0))
+            if (c->problems[i].kind == kind)
                 text_add_format(t, "%v\n", c->problems[i].text);
         }
     }

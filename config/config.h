@@ -1,8 +1,8 @@
 /* config/config.h: a configuration, read and checked.
  *
- * Reading has two halves. config_read does what `-t` does: the file's syntax and every single option, all faults
- * collected. config_check_start does what only a start asks: whether the options fit together, and whether this server
- * has what they ask for. The result is a struct options with the scalars, and a checked tree: maps with the first name
+ * Reading has two halves. config_read does what nats-server's `-t` does: the file's syntax and every single option, all
+ * faults collected. config_check_start does what nats-server asks at a start: whether the options fit together; and
+ * whether this server has what they ask for, in every process. Here both `-t` and a start do both. The result is a struct options with the scalars, and a checked tree: maps with the first name
  * of each option as key, `listen` split into host and port, times as nanoseconds, single texts as arrays where many are
  * possible, default permissions not yet applied. Credentials in the tree are marked (struct value, secret); struct
  * options holds none.
@@ -15,8 +15,14 @@
 
 enum { CONFIG_PROBLEMS_MAX = 10000 }; /* more are only counted */
 
+enum problem_kind {
+    PROBLEM_NOTICE, /* what the server starts without, or takes otherwise than it stands there */
+    PROBLEM_WARNING, /* nats-server's: `-t` fails, a start does not (trap T13) */
+    PROBLEM_ERROR,
+};
+
 struct problem {
-    bool warning;
+    enum problem_kind kind;
     struct view text; /* with its position, without a newline */
 };
 
@@ -38,12 +44,12 @@ void config_open(struct config *c, const struct source *source);
  * first. */
 enum err config_read(struct config *c, const char *path);
 
-/* Adds errors for what a start refuses, warnings for what has no effect. After flags and defaults. ERR_SYNTAX: there
- * was an error. */
+/* Adds errors for what a start refuses, notices for what has no effect; brings numbers that mean "no limit" to what this
+ * server can do. After flags and defaults. ERR_SYNTAX: there was an error. */
 enum err config_check_start(struct config *c);
 
 /* Appends what nats-server prints behind its name and a colon: the fault, or all warnings and then all errors, each
- * with a newline. */
+ * with a newline; notices come first. */
 void config_say(const struct config *c, struct text *t);
 
 bool config_has_errors(const struct config *c);

@@ -575,25 +575,17 @@ enum err flags_apply(const struct flags *f, struct config *c, struct text *why) 
     return ERR_OK;
 }
 
-bool flags_check(struct config *c, const char *path, struct text *said) {
-    config_read(c, path);
-    config_say(c, said);
-    bool valid = said->len == 0; /* a warning is a failure here (trap T13) */
+bool flags_check(const struct flags *f, struct config *c, struct text *said) {
+    bool valid = config_read(c, f->config_path) == ERR_OK && !config_has_warnings(c);
+    if (valid && flags_apply(f, c, said) != ERR_OK)
+        return false;
+    valid = valid && config_check_start(c) == ERR_OK;
     if (valid)
-        text_add_format(said, "configuration file %s is valid", path);
+        text_add_format(said, "configuration file %s is valid\n", f->config_path);
+    config_say(c, said); /* notices, where it is valid */
+    if (valid)
+        said->len--; /* who prints it ends the line */
     return valid;
-}
-
-int flags_test(const char *path, const struct source *source) {
-    struct config c;
-    config_open(&c, source);
-    struct text said = {.arena = &c.arena};
-    bool valid = flags_check(&c, path, &said);
-    fprintf(stderr, "bulkhead: ");
-    fwrite(said.at, 1, said.len, stderr);
-    fputc('\n', stderr);
-    config_close(&c);
-    return valid ? 0 : 1;
 }
 
 enum err flags_load(const struct flags *f, struct config *c, struct text *message) {

@@ -43,12 +43,9 @@ void flags_wipe(const struct flags *f);
 /* Puts the flags over what the file said, then fills in the defaults. On an error the message is appended to why. */
 enum err flags_apply(const struct flags *f, struct config *c, struct text *why);
 
-/* FLAGS_TEST: checks the file and appends the answer to said. Other flags do not count, and what only a start asks is not
- * asked (trap T8). */
-bool flags_check(struct config *c, const char *path, struct text *said);
-
-/* The same: checks the file, prints the answer to stderr, returns the exit status. */
-int flags_test(const char *path, const struct source *source);
+/* FLAGS_TEST: checks what a start with these flags would read and appends the answer to said, without a last newline. False:
+ * such a start would be refused, or nats-server has a warning, which fails a test there (trap T13). */
+bool flags_check(const struct flags *f, struct config *c, struct text *said);
 
 /* All of a start but the printing: the file, the flags, the defaults, and what config_check_start asks. On an error
  * message holds what to print behind the program's name and a colon; else what to print as it is: warnings, or nothing.

@@ -128,7 +128,7 @@ static bool make_read(struct lexer *lx, struct token *t, enum token_type type) {
 
 static bool finish(struct lexer *lx, struct token *t) {
     lx->state = FINISHED;
-    *t = (struct token){TOKEN_END, view_of(NULL, 0), lx->line, 0};
+    *t = (struct token){TOKEN_END, view_of(NULL, 0), lx->line, (uint32_t)(lx->pos - lx->line_pos)};
     return true;
 }
 
@@ -283,7 +283,7 @@ static bool at_key_end(struct lexer *lx, struct token *t) {
     if (is_separator(r))
         return skip_to(lx, AT_VALUE);
     if (r == END)
-        return finish(lx, t); /* a last key without a value is ignored */
+        return finish(lx, t); /* the parser has a key left over */
     back(lx);
     return go(lx, AT_VALUE);
 }

@@ -66,6 +66,7 @@ struct options {
     bool sandbox_off, seccomp_off, landlock_off, namespaces_off, user_ids_off;
     char crash_exempt[OPTION_TEXT_MAX + 1]; /* config/networks.h */
     int64_t ring_bytes, spill_bytes; /* ring 0: by max_payload */
+    char unsupported[OPTION_TEXT_MAX + 1]; /* refuse or warn */
     int64_t source_wait_ns, source_share_ns, edge_dead_ns, replay_ns, hang_ns;
     int64_t conn_memory, account_memory, router_memory, frontend_memory; /* bytes; all but the first 0: by the machine's */
 };
@@ -144,8 +145,9 @@ enum reload { RELOAD_NO, RELOAD_LIVE, RELOAD_TLS /* only its tls block */, RELOA
 
 enum built {
     BUILT,     /* works */
-    BUILT_NOT, /* is checked; a server that is to start with it does not start */
-    BUILT_IDLE /* is checked and means nothing here: a warning */
+    BUILT_NOT,   /* is checked; a server that is to start with it does not, or, where `unsupported` says so, without it */
+    BUILT_GUARD, /* the same, but never without it: it says who may log in */
+    BUILT_IDLE   /* is checked and means nothing here: a notice */
 };
 
 struct checker;

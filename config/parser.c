@@ -43,7 +43,7 @@ static enum err parse(struct parser *p, struct view content);
 
 /* Of an included file they show nothing: whoever may name a file to include could else read one that he must not. */
 static struct view shown(const struct parser *p, const struct token *t) {
-    return p->outer ? VIEW("...") : t->text;
+    return p->outer && !p->all->source->shows_included ? VIEW("...") : t->text;
 }
 
 /* Where nats-server gives no position, an included file gets at least the line. */
@@ -78,6 +78,7 @@ static enum err place_value(struct parser *p, struct value *v) {
     }
     if (into->type == VALUE_ARRAY) {
         value_append(p->all->arena, into, v);
+        into->cut = into->cut || v->cut;
         return ERR_OK;
     }
     check(p->key_count > 0);
@@ -197,6 +198,17 @@ static struct value *find_key(struct parser *p, struct view name) {
     return NULL;
 }
 
+/* Whether a text behind a key held more than the one value: nats-server takes that and drops the rest without a word. */
+static bool has_rest(const struct parser *q, const struct value *v, struct view all) {
+    if (q->key_count || q->open[0]->map->count > 1)
+        return true;
+    const char *end = v && v->type == VALUE_TEXT && v->text.len ? v->text.at + v->text.len : NULL;
+    if (!end || v->text.at < all.at || end > all.at + all.len || strchr("\"'(", v->text.at[-1]))
+        return false; /* in quotes, or with escapes */
+    size_t rest = (size_t)(all.at + all.len - end);
+    return rest > strspn(end, " \t\r\n");
+}
+
 /* The text of an environment variable is read as if it stood behind a key. */
 static enum err read_environment(struct parser *p, const struct token *t, struct value **found) {
     *found = NULL;
@@ -211,6 +223,8 @@ static enum err read_environment(struct parser *p, const struct token *t, struct
         return ERR_SYNTAX;
     }
     text_add_format(&all, "pk=%s", content);
+    text_add_byte(&all, '\0'); /* behind the text */
+    all.len--;
     struct reading inner = *p->all;
     struct parser q = {.all = &inner};
     inner.why = &why;
@@ -222,6 +236,8 @@ static enum err read_environment(struct parser *p, const struct token *t, struct
                         (int64_t)t->line, text_view(&why));
     else
         *found = value_find(q.open[0], VIEW("pk"));
+    if (*found)
+        (*found)->cut = has_rest(&q, *found, text_view(&all));
     return e;
 }
 
@@ -433,17 +449,32 @@ static enum err check_text(struct parser *p, struct view content) {
     return ERR_SYNTAX;
 }
 
+/* The end of a file that stands in braces reads as a key. */
+static bool is_braces(struct view key) {
+    for (size_t i = 0; i < key.len; i++) {
+        if (key.at[i] != '}')
+            return false;
+    }
+    return true;
+}
+
+/* A last key without a value is no entry: nats-server says so since 2.9.21. */
 static enum err parse(struct parser *p, struct view content) {
-    struct token t = {.line = 1};
+    struct token t = {.line = 1}, before = t;
     p->open[p->open_count++] = make_value(p, VALUE_MAP, &t);
     enum err e = check_text(p, content);
-    lexer_open(&p->lexer, p->all->arena, content, p->outer != NULL);
+    lexer_open(&p->lexer, p->all->arena, content, p->outer && !p->all->source->shows_included);
     do {
         if (e == ERR_OK) {
+            before = t;
             lexer_next(&p->lexer, &t);
             e = parse_token(p, &t);
         }
     } while (e == ERR_OK && t.type != TOKEN_END);
+    if (e == ERR_OK && p->path && before.type == TOKEN_KEY && !is_braces(before.text)) {
+        text_add_format(p->all->why, "config is invalid (%s:%d:%d)", p->path, (int64_t)t.line, (int64_t)t.column);
+        e = ERR_SYNTAX;
+    }
     value_measure(p->open[0]);
     return e;
 }

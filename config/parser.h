@@ -37,10 +37,8 @@ struct source {
      * nobody looks into them. On ERR_SYNTAX why says it. */
     enum err (*check_pair)(struct view cert, struct view key, struct text *why);
     enum err (*check_ca)(struct view ca, struct text *why);
+    bool shows_included; /* messages may show the text of included files: whoever reads them may read those */
 };
-
-/* The source of a process that may open files itself and has an environment; it looks into no certificate. */
-extern const struct source source_self;
 
 /* Parses a file into a map in the arena. On an error the message is appended to why: ERR_SYSTEM when the file itself
  * cannot be read, else ERR_SYNTAX or, beyond a bound, ERR_LONG. */

@@ -44,6 +44,7 @@ enum reader_part {
 struct reader_task {
     uint8_t key[RELOAD_KEY_BYTES]; /* of the marks */
     uint32_t test;                 /* only what -t asks */
+    uint32_t shows_included;       /* struct source */
     uint32_t memory;
     uint32_t bytes; /* of the words */
 };

@@ -18,6 +18,7 @@
 #include "config/flags.h"
 #include "config/reader.h"
 #include "ipc/settings.h"
+#include "nats/json.h"
 
 static const struct sandbox_call allowed_calls[] = {
     SANDBOX_CALL(recvmsg), SANDBOX_CALL_ARGS(sendto, SANDBOX_ARG(4, ~UINT64_C(0), 0)),
@@ -121,8 +122,8 @@ static const char *far_environment(void *owner, const char *name) {
     return text;
 }
 
-static const struct source far_source = {NULL,           far_open,    far_probe, far_folder, far_environment,
-                                         tls_check_pair, tls_check_ca};
+static struct source far_source = {NULL,           far_open,    far_probe, far_folder, far_environment,
+                                         tls_check_pair, tls_check_ca, false};
 
 /* ---- the parts ---- */
 
@@ -150,13 +151,14 @@ static char *remember(int fd, uint32_t *words_bytes) {
     return words;
 }
 
-static enum err write_part(int fd, const struct text *part, const char *what, struct text *why) {
+/* Of a test (fd is -1) only the size counts. */
+static enum err write_part(int fd, const struct text *part, size_t most, const char *what, struct text *why) {
     ssize_t n = 0;
-    if (part->len > READER_PART_MAX) {
-        text_add_format(why, "%s are larger than %d bytes", what, (int64_t)READER_PART_MAX);
+    if (part->len > most) {
+        text_add_format(why, "%s take more than %d bytes", what, (int64_t)most);
         return ERR_LONG;
     }
-    for (size_t at = 0; at < part->len; at += (size_t)n) {
+    for (size_t at = 0; at < part->len && fd >= 0; at += (size_t)n) {
         n = write(fd, part->at + at, part->len - at);
         if (n <= 0) {
             text_add_format(why, "%s cannot be handed on: ", what);
@@ -173,7 +175,7 @@ static enum err write_memory(int fd, const char *words, uint32_t words_bytes, st
     text_add(&t, view_of((const char *)&head, sizeof head));
     text_add(&t, view_of(words, words_bytes));
     text_add(&t, text_view(&variables));
-    return write_part(fd, &t, "the command line and the variables of the environment", why);
+    return write_part(fd, &t, READER_PART_MAX, "the command line and the variables of the environment", why);
 }
 
 /* All parts but the memory. */
@@ -185,10 +187,10 @@ static enum err write_parts(const int *fds, const struct config *c, struct tls_o
     tls_take(tls, c);
     enum err e = tls->given ? tls_files_write(tls, c, certificates, &keys, why) : ERR_OK;
     if (e == ERR_OK)
-        e = write_part(fds[READER_AUTH], &auth, "all options, variables written out,", why);
+        e = write_part(fds[READER_AUTH], &auth, READER_PART_MAX, "all options, variables written out,", why);
     if (e == ERR_OK)
-        e = write_part(fds[READER_TLS], certificates, "the certificates", why);
-    return e == ERR_OK ? write_part(fds[READER_KEYS], &keys, "the private keys", why) : e;
+        e = write_part(fds[READER_TLS], certificates, TLS_CERTIFICATES_MAX, "the certificates", why);
+    return e == ERR_OK ? write_part(fds[READER_KEYS], &keys, READER_PART_MAX, "the private keys", why) : e;
 }
 
 /* The words of the command line as argv; they stay where they are. */
@@ -220,8 +222,11 @@ static void load(struct reader_result *result, struct flags *flags, const struct
     static struct config config;
     config_open(&config, &far_source);
     struct text message = {.arena = &config.arena}, why = {.arena = &config.arena}, certificates = {.arena = &kept};
+    far_source.shows_included = task->shows_included;
     if (task->test) {
-        result->valid = flags_check(&config, flags->config_path, &message);
+        result->valid = flags_check(flags, &config, &message) &&
+                        write_parts(fds, &config, &result->tls, &certificates, &why) == ERR_OK;
+        result->state.options = config.options;
     } else if (flags_load(flags, &config, &message) == ERR_OK) {
         result->valid = write_parts(fds, &config, &result->tls, &certificates, &why) == ERR_OK &&
                         write_memory(fds[READER_MEMORY], words, words_bytes, &why) == ERR_OK;
@@ -241,6 +246,7 @@ int main(void) {
     sandbox_start();
     size_t len = receive(&task, sizeof task, fds, FDS_MAX);
     tls_files_prepare();
+    json_prepare();
     if (sodium_init() < 0 || len < sizeof task.head || task.head.bytes != len - sizeof task.head ||
         sandbox_enter(allowed_calls, sizeof allowed_calls / sizeof *allowed_calls) != ERR_OK)
         return 1;

@@ -113,7 +113,7 @@ RULE(rule_handshake_first) {
     if (v->type == VALUE_BOOL)
         return v;
     if (!text_is(v)) {
-        problem_at(c, v, "field %q should be a boolean or a string, got %T", key, v);
+        problem_at(c, v, "field \"%k\" should be a boolean or a string, got %T", key, v);
         return NULL;
     }
     for (size_t i = 0; i < 2; i++) {
@@ -128,7 +128,7 @@ RULE(rule_handshake_first) {
     struct text why = {.arena = c->arena};
     if (duration_parse(&ns, v->text, &why) == ERR_OK && ns > 0)
         return derive_int(c, v, ns);
-    problem_at(c, v, "field %q's value %q is invalid", key, v->text);
+    problem_at(c, v, "field \"%k\"'s value %q is invalid", key, v->text);
     return NULL;
 }
 
@@ -182,7 +182,7 @@ static struct value *read_tls(struct checker *c, struct value *v, bool peer) {
         problem_at(c, known, "verify_cert_and_check_known_urls not supported in this context");
     struct text why = {.arena = c->arena};
     if (c->config->problem_count == before && tls_check_files(c->config->source, c->arena, block, &why) != ERR_OK)
-        problem_at(c, v, "%v", text_view(&why));
+        problem_at(c, v, "%k", text_view(&why)); /* paths of certificates are no secret */
     return block;
 }
 

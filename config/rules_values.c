@@ -11,7 +11,7 @@ RULE(rule_max32) {
     v = check_shape(c, o, key, v, out);
     if (!v || v->number <= INT32_MAX)
         return v;
-    problem_at(c, v, "%v value is too big", key);
+    problem_at(c, v, "%k value is too big", key);
     return NULL;
 }
 
@@ -19,7 +19,7 @@ RULE(rule_sub_tokens) {
     v = check_shape(c, o, key, v, out);
     if (!v || (v->number > 0 && v->number <= UINT8_MAX))
         return v;
-    problem_at(c, v, v->number > 0 ? "%v value is too big" : "%v value can not be negative", key);
+    problem_at(c, v, v->number > 0 ? "%k value is too big" : "%k value can not be negative", key);
     return NULL;
 }
 
@@ -218,7 +218,7 @@ RULE(rule_limits) {
     for (size_t i = 0; v && i < v->map->count; i++) {
         const struct value *limit = v->map->at[i].value;
         if (limit->number > INT32_MAX || limit->number < INT32_MIN)
-            problem_at(c, limit, "%v value is too big", v->map->at[i].key);
+            problem_at(c, limit, "%k value is too big", v->map->at[i].key);
     }
     return v;
 }
@@ -252,7 +252,7 @@ RULE(rule_process_id) {
         return v;
     if (v->type == VALUE_INT && v->number > 0 && v->number < UINT32_MAX)
         return v;
-    problem_at(c, v, "%v must be a name or a number above 0", key);
+    problem_at(c, v, "%k must be a name or a number above 0", key);
     return NULL;
 }
 

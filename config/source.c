@@ -1,6 +1,5 @@
 /* Reading files through whoever may open them. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -16,42 +15,6 @@ void text_add_errno(struct text *t, int number) {
     text_add_byte(t, first);
     text_add(t, view_text(known + 1));
 }
-
-static int self_open(void *owner, const char *path) {
-    (void)owner;
-    struct stat status;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    if (fd < 0)
-        return -errno;
-    if (fstat(fd, &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode)) {
-        close(fd);
-        return -EINVAL;
-    }
-    return fd;
-}
-
-static int self_probe(void *owner, const char *path) {
-    int fd = self_open(owner, path);
-    if (fd < 0)
-        return -fd;
-    close(fd);
-    return 0;
-}
-
-static int self_folder(void *owner, const char *path) {
-    (void)owner;
-    struct stat status;
-    if (stat(path, &status) != 0)
-        return 0;
-    return !S_ISDIR(status.st_mode) ? ENOTDIR : !(status.st_mode & S_IWUSR) ? EACCES : 0;
-}
-
-static const char *self_environment(void *owner, const char *name) {
-    (void)owner;
-    return getenv(name);
-}
-
-const struct source source_self = {NULL, self_open, self_probe, self_folder, self_environment, NULL, NULL};
 
 static enum err too_large(struct text *why, const char *path) {
     text_add_format(why, "read %s: file is larger than %d bytes", path, (int64_t)PARSER_FILE_MAX);

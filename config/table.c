@@ -59,6 +59,7 @@ const struct section_info sections[SECTION_COUNT] = {
 #define TLS_ONLY   .reload = RELOAD_TLS
 #define PARTLY     .reload = RELOAD_PARTLY
 #define NOT_YET    .built = BUILT_NOT
+#define GUARD      .built = BUILT_GUARD
 #define IDLE       .built = BUILT_IDLE
 #define SECRET     .secret = true
 #define DEFAULT(t) .fallback = (t)
@@ -127,26 +128,26 @@ const struct option option_table[] = {
      DOC("Prefix of the URLs of monitoring.")},
     {"max_connections max_conn", IN(TOP), IS(INT), AT(max_connections), FLAG("max_connections", "N"), LIVE,
      DEFAULT("65536"), BOUNDS(1, 1 << 22), UNIT("connections"), SINCE("2.0.0"),
-     DOC("Client connections; more are refused with `maximum connections exceeded`.")},
+     DOC("Client connections; more are refused with `maximum connections exceeded`. Negative: no limit.")},
     {"max_subscriptions max_subs", IN(TOP), IS(INT), AT(max_subscriptions), FLAG("max_subscriptions", "N"),
-     DEFAULT("0"), BOUNDS(-1, UINT32_MAX), UNIT("subscriptions"), GO("MaxSubs"), SINCE("2.0.0"),
-     DOC("Subscriptions of one client; 0: no limit.")},
+     DEFAULT("0"), UNIT("subscriptions"), GO("MaxSubs"), SINCE("2.0.0"),
+     DOC("Subscriptions of one client; 0 or negative: no limit.")},
     {"max_sub_tokens max_subscription_tokens", IN(TOP), IS(INT), OWN(rule_sub_tokens), AT(max_sub_tokens),
      FLAG("max_sub_tokens", "N"), DEFAULT("0"), UNIT("tokens"), GO("MaxSubTokens"), SINCE("2.6.4"),
      DOC("Tokens of a subscription's subject, 1 to 255; without it no limit.")},
     {"max_control_line", IN(TOP), IS(INT), OWN(rule_max32), AT(max_control_line), FLAG("max_control_line", "BYTES"),
-     LIVE, DEFAULT("4096"), BOUNDS(64, RECORD_TEXT_MAX), UNIT("bytes"), SINCE("2.0.0"),
-     DOC("Longest protocol line.")},
+     LIVE, DEFAULT("4096"), BOUNDS(64, SETTINGS_CONTROL_LINE_MAX), UNIT("bytes"), SINCE("2.0.0"),
+     DOC("Longest protocol line; lines with a subject have 65535 bytes at most.")},
     {"max_payload", IN(TOP), IS(INT), OWN(rule_max32), AT(max_payload), FLAG("max_payload", "BYTES"), LIVE,
      DEFAULT("1048576"), BOUNDS(1, SETTINGS_PAYLOAD_MAX), UNIT("bytes"), SINCE("2.0.0"),
-     DOC("Largest message, headers included.")},
+     DOC("Largest message, headers included; -1: as large as this server can.")},
     {"max_pending", IN(TOP), IS(INT), AT(max_pending), FLAG("max_pending", "BYTES"), DEFAULT("67108864"),
      BOUNDS(1024, INT64_C(1) << 40), UNIT("bytes"), GO("MaxPending"), SINCE("2.0.0"),
      DOC("Output that may wait for one client before it counts as a slow consumer.")},
     {"ping_interval", IN(TOP), IS(DURATION), AT(ping_interval_ns), FLAG("ping_interval", "SECONDS"), LIVE,
      DEFAULT("2m"), BOUNDS(1000000, INT64_MAX), UNIT("duration"), SINCE("2.0.0"),
      DOC("Time between PINGs to a client.")},
-    {"ping_max", IN(TOP), IS(INT), AT(ping_max), FLAG("ping_max", "N"), LIVE, DEFAULT("2"), BOUNDS(0, UINT32_MAX),
+    {"ping_max", IN(TOP), IS(INT), AT(ping_max), FLAG("ping_max", "N"), LIVE, DEFAULT("2"), BOUNDS(0, INT64_MAX),
      UNIT("PINGs"), SINCE("2.0.0"), DOC("PINGs without an answer before a client is closed.")},
     {"write_deadline", IN(TOP), IS(DURATION), AT(write_deadline_ns), FLAG("write_deadline", "SECONDS"), LIVE,
      DEFAULT("10s"), BOUNDS(1000000, INT64_MAX), UNIT("duration"), SINCE("2.0.0"),
@@ -184,9 +185,9 @@ const struct option option_table[] = {
      DOC("Account for the server's own events and requests; without one, $SYS.")},
     {"no_system_account no_system no_sys_acc", IN(TOP), IS(BOOL), AT(no_system_account), DEFAULT("false"),
      GO("NoSystemAccount"), SINCE("2.2.0"), DOC("Do not make a $SYS account.")},
-    {"trusted trusted_keys", IN(TOP), IS(TEXTS), OWN(rule_trusted), NOT_YET, WRONG("trusted"), GO("TrustedKeys"),
+    {"trusted trusted_keys", IN(TOP), IS(TEXTS), OWN(rule_trusted), GUARD, WRONG("trusted"), GO("TrustedKeys"),
      SINCE("2.0.0"), DOC("Public keys of trusted operators.")},
-    {"operator operators roots root root_operators root_operator", IN(TOP), IS(TEXTS), OWN(rule_operator), NOT_YET,
+    {"operator operators roots root root_operators root_operator", IN(TOP), IS(TEXTS), OWN(rule_operator), GUARD,
      GO("TrustedOperators"), SINCE("2.0.0"), DOC("The operator's JWT, or a file that holds it.")},
     {"resolver account_resolver accounts_resolver", IN(TOP), IS(OWN), OWN(rule_resolver), .inner = SECTION_RESOLVER,
      NOT_YET, LIVE, SAID("accounts"), WRONG("error parsing operator resolver, wrong type %T"), SINCE("2.0.0"),
@@ -221,6 +222,9 @@ const struct option option_table[] = {
     /* ---- Bulkhead's own ---- */
     {"frontends", IN(TOP), IS(COUNT), AT(frontends), FLAG("frontends", "N"), DEFAULT("auto"), BOUNDS(0, LINKS_MAX),
      UNIT("processes"), GO("Frontends"), DOC("Frontend processes; auto: one a core.")},
+    {"unsupported", IN(TOP), IS(TEXT), AT(unsupported), FLAG("unsupported", "refuse|warn"), DEFAULT("refuse"), LIVE,
+     DOC("What becomes of options that are not available yet: refuse, or warn and start without them. Those that say who may "
+         "log in are always refused.")},
     {"uid_base", IN(TOP), IS(INT), AT(uid_base), FLAG("uid_base", "UID"), DEFAULT("64100"),
      BOUNDS(1, UINT32_MAX - 1000), UNIT("user id"), GO("UidBase"),
      DOC("First of the user ids of the processes that have none under `processes`.")},
@@ -234,7 +238,7 @@ const struct option option_table[] = {
     {"patience", IN(TOP), BLOCK(PATIENCE), GO("Patience"), DOC("How long processes wait for one another.")},
     {"memory", IN(TOP), BLOCK(MEMORY), LIVE, DOC("What connections, accounts and processes may hold.")},
     {"logins", IN(TOP), BLOCK(LOGINS), LIVE, DOC("What failed logins cost their source.")},
-    {"auth_host", IN(TOP), BLOCK(AUTH_HOST), NOT_YET, GO("AuthHost"), DOC("Another host that decides about logins.")},
+    {"auth_host", IN(TOP), BLOCK(AUTH_HOST), GUARD, GO("AuthHost"), DOC("Another host that decides about logins.")},
 
     {"logd", IN(PROCESSES), BLOCK(PROCESS), DOC("Writes the logs.")},
     {"authd", IN(PROCESSES), BLOCK(PROCESS), DOC("Decides about logins.")},

@@ -233,45 +233,78 @@ enum err duration_parse(int64_t *ns, struct view s, struct text *why) {
 
 /* ---- formats ---- */
 
+/* What a discreet text hides; the argument is passed over. True: it was such a verb. */
+static bool hide(struct text *t, char verb, va_list *list) {
+    switch (verb) {
+    case 'v':
+    case 'q':
+        (void)va_arg(*list, struct view);
+        break;
+    case 'd':
+    case 'D':
+        (void)va_arg(*list, int64_t);
+        break;
+    case 'c':
+        (void)va_arg(*list, int32_t);
+        break;
+    case 'V':
+        (void)va_arg(*list, const struct value *);
+        break;
+    default:
+        return false;
+    }
+    text_add(t, VIEW("..."));
+    return true;
+}
+
+static void add_verb(struct text *t, char verb, va_list *list) {
+    char number[24];
+    switch (verb) {
+    case 's':
+        text_add(t, view_text(va_arg(*list, const char *)));
+        break;
+    case 'v':
+    case 'k':
+        text_add(t, va_arg(*list, struct view));
+        break;
+    case 'q':
+        text_add_quoted(t, va_arg(*list, struct view));
+        break;
+    case 'd':
+        snprintf(number, sizeof number, "%" PRId64, va_arg(*list, int64_t));
+        text_add(t, view_text(number));
+        break;
+    case 'D':
+        text_add_duration(t, va_arg(*list, int64_t));
+        break;
+    case 'c':
+        text_add_rune(t, va_arg(*list, int32_t));
+        break;
+    case 'T':
+        text_add(t, view_text(value_type_name(va_arg(*list, const struct value *)->type)));
+        break;
+    case 'V':
+        value_show(t, va_arg(*list, const struct value *));
+        break;
+    default:
+        text_add_byte(t, verb);
+    }
+}
+
 void text_add_format_list(struct text *t, const char *format, va_list list) {
+    va_list rest;
+    va_copy(rest, list);
     while (*format) {
         size_t plain = strcspn(format, "%");
         text_add(t, view_of(format, plain));
         format += plain;
         if (!*format)
-            return;
-        char number[24];
-        switch (format[1]) {
-        case 's':
-            text_add(t, view_text(va_arg(list, const char *)));
             break;
-        case 'v':
-            text_add(t, va_arg(list, struct view));
-            break;
-        case 'q':
-            text_add_quoted(t, va_arg(list, struct view));
-            break;
-        case 'd':
-            snprintf(number, sizeof number, "%" PRId64, va_arg(list, int64_t));
-            text_add(t, view_text(number));
-            break;
-        case 'D':
-            text_add_duration(t, va_arg(list, int64_t));
-            break;
-        case 'c':
-            text_add_rune(t, va_arg(list, int32_t));
-            break;
-        case 'T':
-            text_add(t, view_text(value_type_name(va_arg(list, const struct value *)->type)));
-            break;
-        case 'V':
-            value_show(t, va_arg(list, const struct value *));
-            break;
-        default:
-            text_add_byte(t, format[1]);
-        }
+        if (!t->discreet || !hide(t, format[1], &rest))
+            add_verb(t, format[1], &rest);
         format += 2;
     }
+    va_end(rest);
 }
 
 void text_add_format(struct text *t, const char *format, ...) {

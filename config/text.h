@@ -8,6 +8,7 @@
 #define CONFIG_TEXT_H
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -19,6 +20,7 @@ struct text {
     struct arena *arena; /* set by the owner, the rest is zero at first */
     char *at;
     size_t len, cap;
+    bool discreet; /* a format inserts "..." for what comes from a file: all but %s, %k and %T */
 };
 
 void text_add(struct text *t, struct view bytes);
@@ -33,9 +35,9 @@ void text_add_quoted(struct text *t, struct view bytes);
 /* Appends a duration as Go prints it. */
 void text_add_duration(struct text *t, int64_t ns);
 
-/* Appends a format. Its verbs: %s const char *, %v struct view, %q struct view in Go's quotes, %d int64_t, %D a
- * duration in ns (int64_t), %c int32_t code point, %T and %V const struct value *: its type and its value in Go's
- * words. */
+/* Appends a format. Its verbs: %s const char *, %v struct view, %q struct view in Go's quotes, %k struct view that is the
+ * name of an option, %d int64_t, %D a duration in ns (int64_t), %c int32_t code point, %T and %V const struct value *:
+ * its type and its value in Go's words. */
 void text_add_format(struct text *t, const char *format, ...);
 void text_add_format_list(struct text *t, const char *format, va_list list);
 

@@ -8,6 +8,7 @@
 
 #include "config/config.h"
 
+enum { TLS_CERTIFICATES_MAX = 1 << 20 }; /* bytes of chain and CA certificates: what a frontend takes */
 enum { TLS_NAMES_MAX = 1024, TLS_PINS_MAX = 128, TLS_PIN_BYTES = 32, TLS_KEY_NUMBER = 1 };
 
 struct tls_options {

@@ -18,6 +18,7 @@ struct value {
     enum value_type type;
     bool used;   /* a variable named it: an unknown key is then no error */
     bool secret; /* a credential: for authd alone, never printed for people */
+    bool cut;    /* the text of an environment variable went on behind what it, or an element of it, was taken from */
     uint32_t line;
     uint32_t column;  /* in bytes: from 0 on the first line, from 1 on all others, as nats-server counts */
     uint32_t depth;   /* levels of arrays and maps in it, itself included */

@@ -21,6 +21,9 @@
 
 enum { BOOK_BYTES = 16 << 20, BOOK_NAME_MAX = 255 };
 
+/* Of one configuration, with the account "$G" and two users that no file names. */
+enum { BOOK_ACCOUNTS_MAX = 16384, BOOK_USERS_MAX = 65536 };
+
 struct book_head {
     _Atomic uint64_t written_pos; /* bytes from the start of the memory; 0: never written */
 };

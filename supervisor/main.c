@@ -110,6 +110,14 @@ static _Noreturn void leave(struct supervisor *s, int status, const char *text) 
     exit(status);
 }
 
+/* Each line of a reading is a warning. */
+static void say_notices(char *lines) {
+    for (char *rest = lines, *line; (line = strsep(&rest, "\n"));) {
+        if (*line)
+            log_warn("%s", line);
+    }
+}
+
 /* Has the command line and the file read. */
 static void read_config(struct supervisor *s, bool test) {
     static struct reader_result result;
@@ -118,8 +126,7 @@ static void read_config(struct supervisor *s, bool test) {
         leave(s, result.valid ? 0 : 1, result.message);
     if (!result.valid)
         leave(s, 1, result.message);
-    if (result.message[0])
-        dprintf(s->stderr_fd, "%s", result.message);
+    say_notices(result.message);
     s->config = result.state;
     flags_wipe(&s->flags);
 }

@@ -17,7 +17,7 @@ struct reading {
     int argc;
     char **argv;
     const uint8_t *key; /* RELOAD_KEY_BYTES */
-    bool test;          /* only what -t asks */
+    bool test;          /* only what -t asks: then the result has the options, and no secrets come with it */
     int memory_fd;      /* the READER_MEMORY of the last reading, at its beginning, instead of argv; -1: none */
     uint32_t until_ms;  /* how long the reader may take; 0: as long as is usual */
     /* What goes on while the reader works: called when loop_fd is readable, and every 20 ms; false gives the reading up.

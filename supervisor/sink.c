@@ -270,7 +270,23 @@ enum err sink_retry(struct sink *k) {
 
 /* ---- all ---- */
 
+/* A file is never opened through a link, but these two names mean what the server was started with. */
+static bool names_stream(const char *path, int stderr_fd, int *fd) {
+    if (strcmp(path, "/dev/stderr") == 0)
+        *fd = stderr_fd;
+    else if (strcmp(path, "/dev/stdout") == 0)
+        *fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+    else
+        return false;
+    return *fd >= 0;
+}
+
 enum err sink_open(struct sink *k, const struct options *o, int stderr_fd, char *why, size_t cap) {
+    int stream;
+    if (names_stream(o->log_file, stderr_fd, &stream)) {
+        *k = (struct sink){.kind = LOGD_STREAM, .fd = stream, .folder_fd = -1, .pending_fd = -1};
+        return ERR_OK;
+    }
     if (o->log_file[0]) {
         enum err e = open_file(k, o->log_file);
         if (e != ERR_OK)

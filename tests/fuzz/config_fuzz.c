@@ -41,7 +41,7 @@ static const char *fuzz_environment(void *owner, const char *name) {
                                     : NULL;
 }
 
-static const struct source source = {NULL, fuzz_open, fuzz_probe, fuzz_folder, fuzz_environment, NULL, NULL};
+static const struct source source = {NULL, fuzz_open, fuzz_probe, fuzz_folder, fuzz_environment, NULL, NULL, false};
 
 static void check_parts(struct config *c) {
     struct text all = {.arena = &c->arena}, some = {.arena = &c->arena}, why = {.arena = &c->arena};

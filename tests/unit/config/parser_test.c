@@ -51,7 +51,7 @@ START_TEST(values) {
                 {"number at a bracket (T2)", "a: [1]\nb: [1k, 2]", "{a: [1 ], b: [1000, 2 ]}"},
                 {"slash is a blank (T7)", "a: 1 /\nb { c: 1 / d: 2 }", "{a: 1, b: {c: 1, d: 2}}"},
                 {"key with a brace (T1)", "a{b: 1", "{\"a{b\": 1}"},
-                {"lone keys", "a: 1\nb", "{a: 1}"},
+                {"braces around a file", "{ a: 1\n}}\n", "{a: 1}"},
                 {"key without a value in a map", "a { b }", "{b: {}}"},
                 {"include as a key", "include: x", "{include: \"x\"}"},
                 {"quoted keys", "\"a b\": 1\n'c\"d': 2", "{\"a b\": 1, 'c\"d': 2}"},
@@ -75,6 +75,44 @@ START_TEST(numbers_that_are_none) {
         ck_assert_msg(!parse(rows[i].name), "%s", rows[i].name);
         ck_assert_str_eq(message, rows[i].text);
     }
+}
+END_TEST
+
+/* As nats-server has it since 2.9.21; before, a file that was cut there was valid. */
+START_TEST(last_key_without_a_value) {
+    static const struct pair rows[] = {{"foo", "1:3"},
+                                       {"port: 4222\nauthorization", "2:14"},
+                                       {"port: 4222\ntls\n", "3:1"},
+                                       {"\x7f" "ELF\x02", "1:5"},
+                                       {"[", "1:1"},
+                                       {"'foo'", "1:5"},
+                                       {"log_file: \"", "1:11"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "config is invalid (dir/t.conf:%s)", rows[i].text);
+        ck_assert_msg(!parse(rows[i].name), "%s", rows[i].name);
+        ck_assert_str_eq(message, text);
+    }
+}
+END_TEST
+
+/* Of a text that goes on behind the value nobody has been told so far. */
+START_TEST(variables_that_are_cut) {
+    static const struct {
+        const char *text;
+        bool cut;
+    } rows[] = {{"a", false},     {"a,b", true},         {"a;", true},    {"a}b", true}, {"a\nb", true},
+                {"a \n", false},  {"\"a,b\"", false},   {"'a,b'", false}, {"1,2", true},  {"[ 1, 2 ]", false},
+                {"a\\x2c", false}, {"{ a: 1, b: 2 }", false}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const struct pair environment[] = {{"X", rows[i].text}, {NULL, NULL}};
+        test_variables = environment;
+        struct value *top = parse("a: $X\nb: [ $X ]");
+        ck_assert_msg(top != NULL, "%s: %s", rows[i].text, message);
+        ck_assert_msg(value_find(top, VIEW("a"))->cut == rows[i].cut, "%s", rows[i].text);
+        ck_assert_msg(value_find(top, VIEW("b"))->cut == rows[i].cut, "%s in an array", rows[i].text);
+    }
+    test_variables = NULL;
 }
 END_TEST
 
@@ -297,6 +335,8 @@ END_TEST
 static void add(TCase *tc) {
     tcase_add_test(tc, values);
     tcase_add_test(tc, numbers_that_are_none);
+    tcase_add_test(tc, last_key_without_a_value);
+    tcase_add_test(tc, variables_that_are_cut);
     tcase_add_test(tc, positions);
     tcase_add_test(tc, variables);
     tcase_add_test(tc, includes);

@@ -3,11 +3,15 @@
  * max_connections counts over all frontends, so places are leased from the supervisor, in blocks while there are many and one
  * by one near the bound. A connection that finds no place in hand gets its INFO at once and waits for the verdict. The cid
  * comes from blocks of the supervisor's, asked for ahead.
+ *
+ * A listener that cannot be served is not watched: without ids, without what INFO needs, while all descriptors for clients
+ * are in use, and for REST_MS and then twice as long each time while the system has none to give.
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -18,11 +22,20 @@
 #include "nats/errors.h"
 #include "nats/info.h"
 
-enum { ACCEPT_AT_ONCE = 64, PLACES_KEPT = 256 };
+enum { ACCEPT_AT_ONCE = 64, PLACES_KEPT = 256, REST_MS = 10, REST_MOST_MS = 1000, REST_TOLD_MS = 1000 };
 
 static void want_places(struct frontend *f) {
     if (f->places_asked == 0 && note_send(f->control.fd, NOTE_WANT_PLACES, 1, 0) == ERR_OK)
         f->places_asked = 1;
+}
+
+static bool has_cid(const struct frontend *f) {
+    return f->cid_next != f->cid_end || f->cid_then != f->cid_then_end;
+}
+
+static void want_cids(struct frontend *f) {
+    if (!f->cids_asked)
+        f->cids_asked = note_send(f->control.fd, NOTE_WANT_CIDS, 0, 0) == ERR_OK;
 }
 
 static bool next_cid(struct frontend *f, uint64_t *cid) {
@@ -31,8 +44,8 @@ static bool next_cid(struct frontend *f, uint64_t *cid) {
         f->cid_end = f->cid_then_end;
         f->cid_then = f->cid_then_end = 0;
     }
-    if (f->cid_then == f->cid_then_end && !f->cids_asked)
-        f->cids_asked = note_send(f->control.fd, NOTE_WANT_CIDS, 0, 0) == ERR_OK;
+    if (f->cid_then == f->cid_then_end)
+        want_cids(f);
     if (f->cid_next == f->cid_end)
         return false;
     *cid = f->cid_next++;
@@ -126,14 +139,41 @@ static void begin(struct frontend *f, int fd, const struct sockaddr_storage *fro
 }
 
 bool accept_begin(struct frontend *f, int fd, const struct sockaddr_storage *from) {
-    if ((f->cid_next == f->cid_end && f->cid_then == f->cid_then_end) || !login_can_greet(f))
+    if (!has_cid(f) || !login_can_greet(f))
         return false;
     begin(f, fd, from);
     return true;
 }
 
+void accept_prepare(struct frontend *f) {
+    struct rlimit limit = {0, 0};
+    getrlimit(RLIMIT_NOFILE, &limit);
+    f->sockets_max = limit.rlim_cur > EDGE_DESCRIPTORS ? (uint32_t)limit.rlim_cur - EDGE_DESCRIPTORS : 1;
+}
+
+/* The listener's queue waits. One line a second says so. */
+static void rest(struct frontend *f, const char *why) {
+    f->rest_ms = f->rest_ms == 0 ? REST_MS : f->rest_ms < REST_MOST_MS / 2 ? 2 * f->rest_ms : REST_MOST_MS;
+    f->rest_until_ms = f->now_ms + f->rest_ms;
+    if (f->rest_told_ms && f->now_ms - f->rest_told_ms < REST_TOLD_MS)
+        return;
+    f->rest_told_ms = f->now_ms;
+    log_error("New connections wait in the listener's queue: %s; %u are open", why, f->client_count);
+}
+
+static bool has_descriptor(const struct frontend *f) {
+    return f->client_count + delays_count(f) < f->sockets_max;
+}
+
+/* What a new connection needs is there. */
+static bool can_accept(struct frontend *f) {
+    if (!has_cid(f))
+        want_cids(f);
+    return has_cid(f) && has_descriptor(f) && f->now_ms >= f->rest_until_ms && login_can_greet(f);
+}
+
 void accept_arm(struct frontend *f) {
-    if (f->listener_armed || f->listener < 0 || !f->go || f->lame || !login_can_greet(f))
+    if (f->listener_armed || f->listener < 0 || !f->go || f->lame || !can_accept(f))
         return;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = &f->listener};
     if (epoll_ctl(f->epoll, EPOLL_CTL_ADD, f->listener, &event) != 0)
@@ -150,22 +190,29 @@ void accept_disarm(struct frontend *f) {
     f->listener_armed = false;
 }
 
+static bool is_shortage(int error) {
+    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
 void accept_some(struct frontend *f) {
     for (int i = 0; i < ACCEPT_AT_ONCE; i++) {
         struct sockaddr_storage from;
         socklen_t len = sizeof from;
-        if (f->cid_next == f->cid_end && f->cid_then == f->cid_then_end)
-            return; /* the listener's queue waits until the supervisor has sent ids */
-        if (!login_can_greet(f)) {
-            accept_disarm(f); /* the same until authd has sent what INFO needs */
+        if (!has_descriptor(f))
+            rest(f, "all descriptors for clients are in use");
+        if (!can_accept(f)) {
+            accept_disarm(f);
             return;
         }
         int fd = accept4(f->listener, (struct sockaddr *)&from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
-            if (errno == EMFILE || errno == ENFILE)
-                log_error("No descriptor for a new connection: it waits in the listener's queue");
+            if (is_shortage(errno)) {
+                rest(f, strerror(errno));
+                accept_disarm(f);
+            }
             return;
         }
+        f->rest_ms = 0;
         if (likely(!f->delays) || !delays_hold(f, fd, &from))
             begin(f, fd, &from);
     }

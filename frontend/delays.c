@@ -95,6 +95,10 @@ void delays_run(struct frontend *f) {
     }
 }
 
+uint32_t delays_count(const struct frontend *f) {
+    return f->delays ? f->delays->aside_count : 0;
+}
+
 uint64_t delays_due_ms(const struct frontend *f) {
     uint64_t due_ms = 0;
     for (uint32_t i = 0; i < f->delays->aside_count; i++) {

@@ -234,6 +234,9 @@ struct frontend {
     int epoll;
     int listener; /* -1: none */
     bool listener_armed, listener_told; /* watched now; NOTE_READY was sent */
+    uint32_t sockets_max;               /* clients that there are descriptors for */
+    uint32_t rest_ms;                   /* accept failed, the listener rests for so long; 0: it went well last time */
+    uint64_t rest_until_ms, rest_told_ms; /* until when; when the log was told last */
     struct policy policy;
     uint64_t now_ns, now_ms;
 
@@ -400,6 +403,7 @@ void client_trace_connect(const struct client *c, struct view line); /* credenti
 void client_trace_payload(const struct client *c, struct view payload, uint32_t len_max); /* 0: all that a line holds */
 
 /* ---- accept.c ---- */
+void accept_prepare(struct frontend *f); /* looks at the limit of descriptors */
 void accept_some(struct frontend *f);
 /* The peer of a socket; IPv4: mapped. */
 struct in6_addr accept_address(const struct sockaddr_storage *from, uint16_t *port);
@@ -419,6 +423,7 @@ enum err delays_add(struct frontend *f, const struct in6_addr *source, uint32_t 
 /* Takes an accepted socket over if its peer is to wait. */
 bool delays_hold(struct frontend *f, int fd, const struct sockaddr_storage *from);
 void delays_run(struct frontend *f); /* once a turn */
+uint32_t delays_count(const struct frontend *f); /* sockets that wait */
 uint64_t delays_due_ms(const struct frontend *f); /* when delays_run has something to do; 0: never */
 
 /* ---- input.c ---- */

@@ -204,6 +204,7 @@ int main(void) {
     secrets_prepare();
     if (tls_prepare() != ERR_OK)
         log_die("OpenSSL cannot be prepared");
+    accept_prepare(f);
     f->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (f->epoll < 0 || control_open(f) != ERR_OK)
         log_die("No control socket");

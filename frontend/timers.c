@@ -114,6 +114,8 @@ int timers_wait_ms(const struct frontend *f) {
     uint64_t due = earliest(f->heap_count ? f->heap[0]->due_ms : 0, f->lame_due_ms);
     if (unlikely(f->delays != NULL))
         due = earliest(due, delays_due_ms(f));
+    if (f->rest_until_ms > f->now_ms)
+        due = earliest(due, f->rest_until_ms);
     if (due == 0)
         return -1;
     return due <= f->now_ms ? 0 : due - f->now_ms > 60000 ? 60000 : (int)(due - f->now_ms);

@@ -8,6 +8,7 @@
 #include "base/err.h"
 
 enum { CONTROL_FD = 3, SETTINGS_TEXT_MAX = 255, SETTINGS_PAYLOAD_MAX = 64 << 20, SETTINGS_CONTROL_LINE_MAX = 1 << 20 };
+enum { EDGE_DESCRIPTORS = 24 }; /* that an edge keeps for others than its connections */
 
 struct settings {
     char server_id[64];

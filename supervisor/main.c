@@ -27,6 +27,7 @@
 #include "shm/ledger.h"
 #include "shm/memfd.h"
 #include "shm/replies.h"
+#include "supervisor/descriptors.h"
 #include "supervisor/files.h"
 #include "supervisor/notify.h"
 #include "supervisor/reader.h"
@@ -199,6 +200,23 @@ static void on_shed(void *owner, uint32_t frontend, uint32_t count) {
     child_send(s, child_of(s, BULKHEAD__ROLE__ROLE_FRONTEND, frontend), MESSAGE_SHED, &shed.base, NULL, 0);
 }
 
+/* As many frontends as are asked for; where nobody asks, as many as there are descriptors for. */
+static uint32_t count_frontends(const struct supervisor *s) {
+    uint32_t wanted = settings_frontends(&s->config.options), limit = s->spawner.files_max;
+    uint32_t fit = descriptors_frontends(limit);
+    if (wanted <= fit)
+        return wanted;
+    if (fit == 0 || s->config.options.frontends)
+        log_die("Cannot start: a process may open %u files here, but %u %s %u. Raise the limit of open files (ulimit -n, "
+                "LimitNOFILE)%s",
+                limit, fit ? wanted : 1, wanted == 1 || !fit ? "frontend needs" : "frontends need",
+                descriptors_needed(fit ? wanted : 1), fit ? ", or start fewer frontends" : "");
+    log_warn("A process may open %u files here: that is enough for %u of %u frontends. Raise the limit of open files (ulimit "
+             "-n, LimitNOFILE) to start all of them",
+             limit, fit, wanted);
+    return fit;
+}
+
 static void lay_out(struct supervisor *s) {
     for (int role = 0; role < FAMILY_ROLE_END; role++) {
         const struct family_role *row = family_role((Bulkhead__Role)role);
@@ -208,13 +226,18 @@ static void lay_out(struct supervisor *s) {
             c->control.fd = -1;
         }
     }
-    s->edge_count = settings_frontends(&s->config.options);
+    s->edge_count = count_frontends(s);
     for (uint32_t i = 0; i < LINKS_MAX; i++)
         s->edge[i].counters_fd = s->edge[i].listener = -1;
     s->next_incarnation = clock_wall_ns(); /* never again, also after a restart */
     s->next_cid = 1;
-    places_open(&s->places, (uint32_t)s->config.options.max_connections, s, on_places, on_recall);
+}
+
+/* After the first lines, because this may be worth one. */
+static void open_places(struct supervisor *s) {
+    places_open(&s->places, settings_connections(s), s, on_places, on_recall);
     s->places.send_shed = on_shed;
+    s->places.each_max = descriptors_connections(s->spawner.files_max);
 }
 
 static void open_loop(struct supervisor *s) {
@@ -458,6 +481,7 @@ int main(int argc, char **argv) {
     settings_fill_from(&s.settings, &s.config.options);
     say_hello(&s);
     configure_spawner(&s);
+    open_places(&s);
     write_pid(&s);
     open_listeners(&s);
     make_memory(&s);

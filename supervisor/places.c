@@ -6,16 +6,21 @@
 
 void places_open(struct places *p, uint32_t count, void *owner, void (*send_places)(void *, uint32_t, uint32_t),
                  void (*send_recall)(void *, uint32_t)) {
-    *p = (struct places){.free = count, .total = count, .owner = owner, .send_places = send_places, .send_recall = send_recall};
+    *p = (struct places){.free = count, .total = count, .each_max = UINT32_MAX, .owner = owner, .send_places = send_places, .send_recall = send_recall};
 }
 
-/* Large while there is plenty, one near the bound. */
-static uint32_t block_size(const struct places *p) {
+static uint32_t room_of(const struct places *p, uint32_t frontend) {
+    return p->leased[frontend] < p->each_max ? p->each_max - p->leased[frontend] : 0;
+}
+
+/* Large while there is plenty, one near the bound; 0: that frontend has all that it may have. */
+static uint32_t block_size(const struct places *p, uint32_t frontend) {
     uint32_t present = 0;
     for (uint32_t i = 0; i < LINKS_MAX; i++)
         present += p->present[i];
     uint32_t block = p->free / (4 * (present ? present : 1));
-    return block < 1 ? 1 : block > PLACES_BLOCK_MAX ? PLACES_BLOCK_MAX : block;
+    block = block < 1 ? 1 : block > PLACES_BLOCK_MAX ? PLACES_BLOCK_MAX : block;
+    return block < room_of(p, frontend) ? block : room_of(p, frontend);
 }
 
 static void queue_remove(struct places *p, uint32_t at) {
@@ -90,8 +95,8 @@ static void go_on_resizing(struct places *p) {
 static void serve(struct places *p, uint64_t now_ms) {
     go_on_resizing(p);
     while (p->queue_len) {
-        if (p->free) {
-            answer_first(p, block_size(p));
+        if (p->free || !room_of(p, p->queue[0])) {
+            answer_first(p, block_size(p, p->queue[0]));
             continue;
         }
         if (!p->recalling)

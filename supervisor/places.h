@@ -27,6 +27,7 @@ struct places {
     bool recalling; /* a round of recalls runs for queue[0] */
     uint64_t recall_ends_ms;
     uint32_t total;
+    uint32_t each_max; /* one frontend's lease at most; set after places_open, which sets no bound */
     uint32_t owed;   /* leased, but more than total allows: what comes back goes here first */
     bool resizing;   /* a round of recalls runs for what is owed; it ends at recall_ends_ms */
     void *owner;

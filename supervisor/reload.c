@@ -151,7 +151,7 @@ static void apply_own(struct supervisor *s, const struct options *old) {
                           s->parts.tls.given);
     }
     if (old->max_connections != o->max_connections)
-        places_resize(&s->places, (uint32_t)o->max_connections, s->now_ms);
+        places_resize(&s->places, settings_connections(s), s->now_ms);
 }
 
 static void commit(struct supervisor *s) {

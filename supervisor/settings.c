@@ -3,6 +3,9 @@
 
 #include <stdio.h>
 #include <string.h>
+
+#include "base/log.h"
+#include "supervisor/descriptors.h"
 #include <unistd.h>
 
 #include "supervisor/machine.h"
@@ -92,4 +95,15 @@ struct settings settings_for(const struct supervisor *s, Bulkhead__Role role) {
     if (role == BULKHEAD__ROLE__ROLE_ROUTER)
         t.max_payload = s->payload_most;
     return t;
+}
+
+uint32_t settings_connections(const struct supervisor *s) {
+    uint32_t wanted = (uint32_t)s->config.options.max_connections, each = descriptors_connections(s->spawner.files_max);
+    uint64_t all = (uint64_t)each * s->edge_count;
+    if (wanted <= all)
+        return wanted;
+    log_warn("max_connections is %u, but %u open files are enough for %u connections of each frontend, %llu in all: that is the "
+             "limit now. Raise the limit of open files (ulimit -n, LimitNOFILE) or lower max_connections",
+             wanted, s->spawner.files_max, each, (unsigned long long)all);
+    return (uint32_t)all;
 }

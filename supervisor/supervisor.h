@@ -187,6 +187,9 @@ void settings_hold(struct supervisor *s);
  * frontends hold the limit. */
 struct settings settings_for(const struct supervisor *s, Bulkhead__Role role);
 
+/* max_connections, or as many as there are descriptors for; a line says so. */
+uint32_t settings_connections(const struct supervisor *s);
+
 /* ---- children.c ---- */
 
 struct child *child_of(struct supervisor *s, Bulkhead__Role role, uint32_t index);

@@ -63,6 +63,21 @@ START_TEST(test_bound_single) {
 }
 END_TEST
 
+/* A frontend that has descriptors for no more is told so at once, whatever is free. */
+START_TEST(test_bound_of_each) {
+    open_places(100, 2);
+    places.each_max = 7;
+    int32_t got = 0;
+    for (int32_t more; (more = want(0)) > 0;)
+        got += more;
+    ck_assert_int_eq(got, 7);
+    ck_assert_uint_eq(recalls[1], 0);
+    ck_assert_int_gt(want(1), 0);
+    ck_assert_int_eq(places_back(&places, 0, 1, 0), ERR_OK);
+    ck_assert_int_eq(want(0), 1);
+}
+END_TEST
+
 START_TEST(test_recall) {
     open_places(4, 3);
     ck_assert_int_eq(want(1), 1);
@@ -250,6 +265,7 @@ int main(void) {
     TCase *tcase = tcase_create("all");
     tcase_add_test(tcase, test_blocks);
     tcase_add_test(tcase, test_bound_single);
+    tcase_add_test(tcase, test_bound_of_each);
     tcase_add_test(tcase, test_recall);
     tcase_add_test(tcase, test_two_ask);
     tcase_add_test(tcase, test_death);

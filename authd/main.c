@@ -62,7 +62,7 @@ static void pay_applied(struct authd *a) {
     if (!a->applied_owed || (a->router.fd >= 0 && !authd_is_open(a)))
         return;
     a->applied_owed = false;
-    note_send(a->control.fd, NOTE_APPLIED, a->settings.generation, 0);
+    note_send(&a->control, NOTE_APPLIED, a->settings.generation, 0);
 }
 
 void authd_on_book(struct authd *a) {
@@ -71,7 +71,7 @@ void authd_on_book(struct authd *a) {
     if (!authd_is_open(a) || a->ready_told)
         return;
     a->ready_told = true;
-    note_send(a->control.fd, NOTE_READY, 0, 0);
+    note_send(&a->control, NOTE_READY, 0, 0);
 }
 
 /* ---- supervisor ---- */
@@ -115,9 +115,9 @@ static enum err on_prepare(struct channel *c, void *owner, const void *message, 
     struct authd *a = owner;
     const Bulkhead__Settings *m = message;
     if (part_prepare(a, m->generation))
-        return settings_prepare(&a->change, c->fd, m, UINT64_MAX);
+        return settings_prepare(&a->change, c, m, UINT64_MAX);
     a->change.prepared = false;
-    return note_send(c->fd, NOTE_PREPARED, m->generation, SETTINGS_BAD);
+    return note_send(c, NOTE_PREPARED, m->generation, SETTINGS_BAD);
 }
 
 static enum err on_commit(struct channel *c, void *owner, const void *message, const int *fds) {
@@ -223,11 +223,10 @@ int main(void) {
     penalties_open(&a->penalties);
     for (uint32_t i = 0; i < LINKS_MAX; i++)
         a->edge[i].channel.fd = -1;
-    uint32_t control_polled = 0;
     if (a->epoll < 0 || channel_open(&a->control, CONTROL_FD, "supervisor", control_rules,
-                                     sizeof control_rules / sizeof *control_rules, a, 1) != ERR_OK)
+                                     sizeof control_rules / sizeof *control_rules, a, 1) != ERR_OK ||
+        channel_watch(&a->control, a->epoll, (union epoll_data){.u64 = EVENT_CONTROL}) != ERR_OK)
         log_die("authd has no control socket");
-    authd_poll(a, CONTROL_FD, EVENT_CONTROL, &control_polled, EPOLLIN);
     for (;;) {
         struct epoll_event events[64];
         int count = epoll_wait(a->epoll, events, 64, edges_turn(a));

@@ -224,7 +224,7 @@ static enum err on_keys(struct channel *c, void *owner, const void *message, con
     if (e != ERR_OK)
         return e;
     c->state = STATE_SERVING;
-    return note_send(c->fd, NOTE_READY, 0, 0);
+    return note_send(c, NOTE_READY, 0, 0);
 }
 
 static enum err on_prepare(struct channel *c, void *owner, const void *message, const int *fds) {
@@ -233,9 +233,9 @@ static enum err on_prepare(struct channel *c, void *owner, const void *message, 
     const Bulkhead__Settings *m = message;
     if (p->staged_bad && p->staged_generation == m->generation) {
         p->change.prepared = false;
-        return note_send(c->fd, NOTE_PREPARED, m->generation, SETTINGS_BAD);
+        return note_send(c, NOTE_PREPARED, m->generation, SETTINGS_BAD);
     }
-    return settings_prepare(&p->change, c->fd, m, UINT64_MAX);
+    return settings_prepare(&p->change, c, m, UINT64_MAX);
 }
 
 static enum err on_commit(struct channel *c, void *owner, const void *message, const int *fds) {
@@ -246,7 +246,7 @@ static enum err on_commit(struct channel *c, void *owner, const void *message, c
         return e;
     signer_commit(&p->signer, p->settings.generation);
     log_set(p->settings.debug, p->settings.trace);
-    return note_send(c->fd, NOTE_APPLIED, p->settings.generation, 0);
+    return note_send(c, NOTE_APPLIED, p->settings.generation, 0);
 }
 
 static enum err on_peer(struct channel *c, void *owner, const void *message, const int *fds) {
@@ -320,8 +320,7 @@ int main(void) {
     if (p->epoll < 0 || channel_open(&p->control, CONTROL_FD, "supervisor", control_rules,
                                      sizeof control_rules / sizeof *control_rules, p, 1) != ERR_OK)
         log_die("The signer has no control socket");
-    struct epoll_event control = {.events = EPOLLIN, .data.u64 = EVENT_CONTROL};
-    if (epoll_ctl(p->epoll, EPOLL_CTL_ADD, CONTROL_FD, &control) != 0 ||
+    if (channel_watch(&p->control, p->epoll, (union epoll_data){.u64 = EVENT_CONTROL}) != ERR_OK ||
         sandbox_enter(allowed_calls, sizeof allowed_calls / sizeof *allowed_calls) != ERR_OK)
         log_die("The sandbox was refused");
     for (;;) {

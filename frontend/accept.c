@@ -25,7 +25,7 @@
 enum { ACCEPT_AT_ONCE = 64, PLACES_KEPT = 256, REST_MS = 10, REST_MOST_MS = 1000, REST_TOLD_MS = 1000 };
 
 static void want_places(struct frontend *f) {
-    if (f->places_asked == 0 && note_send(f->control.fd, NOTE_WANT_PLACES, 1, 0) == ERR_OK)
+    if (f->places_asked == 0 && note_send(&f->control, NOTE_WANT_PLACES, 1, 0) == ERR_OK)
         f->places_asked = 1;
 }
 
@@ -35,7 +35,7 @@ static bool has_cid(const struct frontend *f) {
 
 static void want_cids(struct frontend *f) {
     if (!f->cids_asked)
-        f->cids_asked = note_send(f->control.fd, NOTE_WANT_CIDS, 0, 0) == ERR_OK;
+        f->cids_asked = note_send(&f->control, NOTE_WANT_CIDS, 0, 0) == ERR_OK;
 }
 
 static bool next_cid(struct frontend *f, uint64_t *cid) {
@@ -180,7 +180,7 @@ void accept_arm(struct frontend *f) {
         log_die("The listener cannot be watched");
     f->listener_armed = true;
     if (!f->listener_told)
-        note_send(f->control.fd, NOTE_READY, 0, 0);
+        note_send(&f->control, NOTE_READY, 0, 0);
     f->listener_told = true;
 }
 
@@ -246,7 +246,7 @@ void accept_places(struct frontend *f, uint32_t count) {
 }
 
 void accept_recall(struct frontend *f) {
-    if (note_send(f->control.fd, NOTE_PLACES_BACK, f->places, 0) == ERR_OK)
+    if (note_send(&f->control, NOTE_PLACES_BACK, f->places, 0) == ERR_OK)
         f->places = 0;
 }
 
@@ -254,12 +254,12 @@ void accept_place_back(struct frontend *f, struct client *c) {
     if (!(c->flags & CLIENT_PLACE))
         return;
     c->flags &= ~(uint32_t)CLIENT_PLACE;
-    if (f->shed && note_send(f->control.fd, NOTE_PLACES_BACK, 1, 0) == ERR_OK) {
+    if (f->shed && note_send(&f->control, NOTE_PLACES_BACK, 1, 0) == ERR_OK) {
         f->shed--;
         return;
     }
     f->places++;
     serve_placeless(f);
-    if (f->places > PLACES_KEPT && note_send(f->control.fd, NOTE_PLACES_BACK, PLACES_KEPT / 2, 0) == ERR_OK)
+    if (f->places > PLACES_KEPT && note_send(&f->control, NOTE_PLACES_BACK, PLACES_KEPT / 2, 0) == ERR_OK)
         f->places -= PLACES_KEPT / 2;
 }

@@ -54,9 +54,9 @@ static enum err on_prepare(struct channel *c, void *owner, const void *message, 
     uint32_t generation = ((const Bulkhead__Settings *)message)->generation;
     if (!tls_acceptable(f, generation)) {
         f->change.prepared = false;
-        return note_send(c->fd, NOTE_PREPARED, generation, SETTINGS_BAD);
+        return note_send(c, NOTE_PREPARED, generation, SETTINGS_BAD);
     }
-    return settings_prepare(&f->change, c->fd, message, f->have_link ? f->ingress.cap : UINT64_MAX);
+    return settings_prepare(&f->change, c, message, f->have_link ? f->ingress.cap : UINT64_MAX);
 }
 
 /* PINGs that are due later than they would be now come sooner. */
@@ -79,7 +79,7 @@ static enum err on_commit(struct channel *c, void *owner, const void *message, c
     tls_commit(f, f->settings.generation);
     restart_pings(f);
     log_set(f->settings.debug, f->settings.trace);
-    return note_send(c->fd, NOTE_APPLIED, f->settings.generation, 0);
+    return note_send(c, NOTE_APPLIED, f->settings.generation, 0);
 }
 
 static enum err on_lame_duck(struct channel *c, void *owner, const void *message, const int *fds) {
@@ -123,7 +123,7 @@ static enum err on_link(struct channel *c, void *owner, const void *message, con
     if (epoll_ctl(f->epoll, EPOLL_CTL_ADD, f->bell_in, &event) != 0)
         return ERR_SYSTEM;
     c->state = STATE_LINKED;
-    return note_send(c->fd, NOTE_MAPPED, m->link, m->incarnation);
+    return note_send(c, NOTE_MAPPED, m->link, m->incarnation);
 }
 
 static enum err on_peer(struct channel *c, void *owner, const void *message, const int *fds) {
@@ -234,8 +234,7 @@ enum err control_open(struct frontend *f) {
     enum err e = channel_open(&f->control, CONTROL_FD, "supervisor", rules, sizeof rules / sizeof *rules, f, 1);
     if (e != ERR_OK)
         return e;
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &f->control};
-    return epoll_ctl(f->epoll, EPOLL_CTL_ADD, f->control.fd, &event) == 0 ? ERR_OK : ERR_SYSTEM;
+    return channel_watch(&f->control, f->epoll, (union epoll_data){.ptr = &f->control});
 }
 
 void control_events(struct frontend *f) {

@@ -70,7 +70,7 @@ static uint64_t next_wait_ns(const struct frontend *f) {
 void lame_run(struct frontend *f) {
     if (f->client_count == 0) {
         if (!f->lame_told)
-            f->lame_told = note_send(f->control.fd, NOTE_LAME_DONE, 0, 0) == ERR_OK;
+            f->lame_told = note_send(&f->control, NOTE_LAME_DONE, 0, 0) == ERR_OK;
         set_due(f, 0);
         return;
     }
@@ -88,7 +88,7 @@ void lame_run(struct frontend *f) {
 
 void lame_shed(struct frontend *f, uint32_t count) {
     uint32_t idle = f->places < count ? f->places : count;
-    if (idle && note_send(f->control.fd, NOTE_PLACES_BACK, idle, 0) == ERR_OK) {
+    if (idle && note_send(&f->control, NOTE_PLACES_BACK, idle, 0) == ERR_OK) {
         f->places -= idle;
         count -= idle;
     }

@@ -67,7 +67,8 @@ static bool poll_events(struct frontend *f, int timeout_ms) {
 
 /* With a full ring no client is read, so the wait is for the router, the supervisor and authd alone. */
 static void poll_link(struct frontend *f, int timeout_ms) {
-    struct pollfd fds[3] = {{.fd = f->bell_in, .events = POLLIN}, {.fd = f->control.fd, .events = POLLIN}};
+    short control = f->control.backlog ? POLLIN | POLLOUT : POLLIN;
+    struct pollfd fds[3] = {{.fd = f->bell_in, .events = POLLIN}, {.fd = f->control.fd, .events = control}};
     nfds_t count = 2;
     if (f->authd_open)
         fds[count++] = (struct pollfd){.fd = f->authd.fd, .events = POLLIN};

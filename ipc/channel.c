@@ -168,7 +168,7 @@ static void arena_wipe(struct channel_arena *arena, size_t packet_len) {
 
 enum err channel_open(struct channel *c, int fd, const char *peer, const struct channel_rule *rules,
                       uint32_t rule_count, void *owner, int accept_fds) {
-    *c = (struct channel){.fd = -1, .peer = peer, .rules = rules, .rule_count = rule_count, .owner = owner};
+    *c = (struct channel){.fd = -1, .epoll = -1, .peer = peer, .rules = rules, .rule_count = rule_count, .owner = owner};
     c->backlog_end = &c->backlog;
     for (uint32_t i = 0; i < rule_count; i++)
         check(!rules[i].shape || shape_fits(rules[i].shape, 1));
@@ -191,6 +191,18 @@ enum err channel_open(struct channel *c, int fd, const char *peer, const struct 
 static void close_all(const int *fds, uint32_t count) {
     for (uint32_t i = 0; i < count; i++)
         close(fds[i]);
+}
+
+/* With EPOLLOUT while something is kept. */
+static enum err watch(const struct channel *c, int how) {
+    struct epoll_event event = {.events = EPOLLIN | (c->backlog ? EPOLLOUT : 0u), .data = c->epoll_data};
+    return c->epoll < 0 || epoll_ctl(c->epoll, how, c->fd, &event) == 0 ? ERR_OK : ERR_SYSTEM;
+}
+
+enum err channel_watch(struct channel *c, int epoll, union epoll_data data) {
+    c->epoll = epoll;
+    c->epoll_data = data;
+    return watch(c, EPOLL_CTL_ADD);
 }
 
 static void backlog_drop_first(struct channel *c) {
@@ -263,10 +275,20 @@ static enum err backlog_add(struct channel *c, const void *bytes, size_t len, co
         }
         packet->fds[packet->fd_count++] = copy;
     }
+    bool first = !c->backlog;
     *c->backlog_end = packet;
     c->backlog_end = &packet->next;
     c->backlog_bytes += (uint32_t)len;
-    return ERR_OK;
+    return first ? watch(c, EPOLL_CTL_MOD) : ERR_OK;
+}
+
+static enum err send_or_keep(struct channel *c, const void *bytes, size_t len, const int *fds, uint32_t fd_count) {
+    enum err e = c->backlog ? ERR_AGAIN : send_packet(c->fd, bytes, len, fds, fd_count);
+    return e == ERR_AGAIN ? backlog_add(c, bytes, len, fds, fd_count) : e;
+}
+
+enum err channel_send_bytes(struct channel *c, const void *bytes, size_t len) {
+    return c->fd < 0 ? ERR_END : send_or_keep(c, bytes, len, NULL, 0);
 }
 
 enum err channel_send(struct channel *c, enum message_type type, const ProtobufCMessage *message, const int *fds,
@@ -283,20 +305,22 @@ enum err channel_send(struct channel *c, enum message_type type, const ProtobufC
     if (message)
         protobuf_c_message_pack(message, packet + sizeof head);
     len += sizeof head;
-    enum err e = c->backlog ? ERR_AGAIN : send_packet(c->fd, packet, len, fds, (uint32_t)fd_count);
-    if (e == ERR_AGAIN)
-        e = backlog_add(c, packet, len, fds, (uint32_t)fd_count);
+    enum err e = send_or_keep(c, packet, len, fds, (uint32_t)fd_count);
     wipe(packet, len);
     return e;
 }
 
 int channel_flush(struct channel *c) {
+    if (!c->backlog)
+        return 0;
     while (c->fd >= 0 && c->backlog) {
         struct channel_packet *first = c->backlog;
         if (send_packet(c->fd, first->bytes, first->len, first->fds, first->fd_count) == ERR_AGAIN)
             return 1;
         backlog_drop_first(c); /* sent, or of no use to a peer that has gone: channel_receive finds that out */
     }
+    if (c->fd >= 0)
+        watch(c, EPOLL_CTL_MOD);
     return 0;
 }
 
@@ -394,6 +418,7 @@ static enum err handle_packet(struct channel *c, const struct arrival *a, bool *
 
 enum err channel_receive(struct channel *c, int most) {
     check(c->arena);
+    channel_flush(c);
     for (int i = 0; i < most; i++) {
         struct arrival arrival;
         enum err e = receive_packet(c, &arrival);

@@ -13,6 +13,7 @@
 
 #include <protobuf-c/protobuf-c.h>
 #include <stdint.h>
+#include <sys/epoll.h>
 
 #include "base/err.h"
 
@@ -89,6 +90,8 @@ struct channel {
     /* Frames that the socket had no room for, in order. Bounded: beyond CHANNEL_BACKLOG_MAX a send fails. */
     struct channel_packet *backlog, **backlog_end;
     uint32_t backlog_bytes;
+    int epoll; /* of channel_watch; -1: the owner polls */
+    union epoll_data epoll_data;
 };
 
 enum { CHANNEL_BACKLOG_MAX = 4 << 20 };
@@ -105,6 +108,13 @@ void channel_close(struct channel *c);
  * for is kept (descriptors: duplicated). ERR_LONG, ERR_END, ERR_SYSTEM. */
 enum err channel_send(struct channel *c, enum message_type type, const ProtobufCMessage *message, const int *fds,
                       int fd_count);
+
+/* Watches the channel in an epoll set from now on: for packets, and for room while something is kept. channel_receive sends what was
+ * kept. ERR_SYSTEM. */
+enum err channel_watch(struct channel *c, int epoll, union epoll_data data);
+
+/* Sends bytes that are no frame, as channel_send (ipc/note.h). */
+enum err channel_send_bytes(struct channel *c, const void *bytes, size_t len);
 
 /* Sends what was kept. True if something is still waiting (poll for writing). */
 int channel_flush(struct channel *c);

@@ -4,10 +4,9 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-enum err note_send(int fd, enum note_type type, uint32_t number, uint64_t value) {
+enum err note_send(struct channel *control, enum note_type type, uint32_t number, uint64_t value) {
     struct note note = {.type = type, .number = number, .value = value};
-    ssize_t sent = send(fd, &note, sizeof note, MSG_DONTWAIT | MSG_NOSIGNAL);
-    return sent == (ssize_t)sizeof note ? ERR_OK : ERR_SYSTEM;
+    return channel_send_bytes(control, &note, sizeof note);
 }
 
 enum err note_receive(int fd, struct note *note) {

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "ipc/channel.h"
 
 enum note_type {
     NOTE_READY = 1,   /* does its job from now on */
@@ -30,8 +31,9 @@ struct note {
 };
 _Static_assert(sizeof(struct note) == 16, "a note has a fixed size");
 
-/* Sends one note on a control socket; control sockets keep message borders. ERR_SYSTEM. */
-enum err note_send(int fd, enum note_type type, uint32_t number, uint64_t value);
+/* Sends one note to the supervisor; control sockets keep message borders. What the socket has no room for is kept, in order, and sent
+ * later: none is lost while both sides live. Errors as channel_send. */
+enum err note_send(struct channel *control, enum note_type type, uint32_t number, uint64_t value);
 
 /* ERR_AGAIN, ERR_END, ERR_HOSTILE (another size or an unknown type), ERR_SYSTEM. Descriptors that came along are never
  * accepted: the call takes no control buffer. */

@@ -57,7 +57,7 @@ enum err settings_take(struct settings *s, const struct Bulkhead__Settings *m) {
     return fits ? ERR_OK : ERR_RANGE;
 }
 
-enum err settings_prepare(struct settings_change *change, int fd, const struct Bulkhead__Settings *m,
+enum err settings_prepare(struct settings_change *change, struct channel *control, const struct Bulkhead__Settings *m,
                           uint64_t ring_cap) {
     enum settings_refusal why = SETTINGS_FINE;
     if (settings_take(&change->next, m) != ERR_OK)
@@ -65,7 +65,7 @@ enum err settings_prepare(struct settings_change *change, int fd, const struct B
     else if (2 * record_bytes_max(m->max_payload, m->max_control_line) > ring_cap)
         why = SETTINGS_RINGS_TOO_SMALL;
     change->prepared = why == SETTINGS_FINE;
-    return note_send(fd, NOTE_PREPARED, m->generation, why);
+    return note_send(control, NOTE_PREPARED, m->generation, why);
 }
 
 enum err settings_commit(struct settings *s, struct settings_change *change, const struct Bulkhead__Commit *m) {

@@ -29,7 +29,8 @@ struct settings {
     uint32_t generation; /* counts the reloads */
 };
 
-struct Bulkhead__Settings; /* the protobuf messages */
+struct Bulkhead__Settings;
+struct channel; /* the protobuf messages */
 struct Bulkhead__Commit;
 
 /* Why a child cannot take new settings. */
@@ -44,9 +45,9 @@ struct settings_change {
 /* Copies and checks a message. ERR_RANGE: a text too long or a number out of bounds. */
 enum err settings_take(struct settings *s, const struct Bulkhead__Settings *message);
 
-/* A child's answer to Prepare: keeps the settings and sends NOTE_PREPARED to fd. ring_cap: of its smallest ring for
+/* A child's answer to Prepare: keeps the settings and sends NOTE_PREPARED. ring_cap: of its smallest ring for
  * messages, which must hold two of the largest records. */
-enum err settings_prepare(struct settings_change *change, int fd, const struct Bulkhead__Settings *message,
+enum err settings_prepare(struct settings_change *change, struct channel *control, const struct Bulkhead__Settings *message,
                           uint64_t ring_cap);
 
 /* Commit: takes what was prepared. ERR_STATE: nothing was, under that generation. */

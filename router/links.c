@@ -234,6 +234,6 @@ void link_end(struct router *r, struct link *l, const char *why) {
     router_wary(r, WARY_DEAD, true);
     if (why && !l->end_told) {
         l->end_told = true;
-        note_send(r->control.fd, NOTE_LINK_BAD, l->number, l->incarnation);
+        note_send(&r->control, NOTE_LINK_BAD, l->number, l->incarnation);
     }
 }

@@ -50,9 +50,8 @@ enum { EVENT_CONTROL = 1, EVENT_AUTHD = 2, EVENT_BELL = 100 };
 
 static struct router router; /* one per process; large, so not on the stack */
 
-static void watch(struct router *r, int fd, uint64_t what) {
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = what};
-    check(epoll_ctl(r->epoll, EPOLL_CTL_ADD, fd, &event) == 0);
+static void watch(struct router *r, struct channel *c, uint64_t what) {
+    check(channel_watch(c, r->epoll, (union epoll_data){.u64 = what}) == ERR_OK);
 }
 
 /* ---- authd ---- */
@@ -123,7 +122,7 @@ static enum err on_prepare(struct channel *c, void *owner, const void *message, 
         if (l->state == LINK_LIVE && l->ingress.cap < cap)
             cap = l->ingress.cap;
     }
-    return settings_prepare(&r->change, c->fd, message, cap);
+    return settings_prepare(&r->change, c, message, cap);
 }
 
 /* max_payload only grows: larger messages that were accepted before are still on the way, and edges hold the limit. */
@@ -137,7 +136,7 @@ static enum err on_commit(struct channel *c, void *owner, const void *message, c
     if (payload > r->settings.max_payload)
         r->settings.max_payload = payload;
     log_set(r->settings.debug, r->settings.trace);
-    return note_send(c->fd, NOTE_APPLIED, r->settings.generation, 0);
+    return note_send(c, NOTE_APPLIED, r->settings.generation, 0);
 }
 
 static enum err on_kernel(struct channel *c, void *owner, const void *message, const int *fds) {
@@ -180,7 +179,7 @@ static enum err on_link(struct channel *c, void *owner, const void *message, con
         else if (m->fresh)
             l->state = LINK_LIVE;
     }
-    return note_send(r->control.fd, NOTE_MAPPED, m->link, m->incarnation);
+    return note_send(&r->control, NOTE_MAPPED, m->link, m->incarnation);
 }
 
 static enum err on_begin(struct channel *c, void *owner, const void *message, const int *fds) {
@@ -202,7 +201,7 @@ static enum err on_link_down(struct channel *c, void *owner, const void *message
         return ERR_RANGE;
     struct link *l = &r->link[m->link];
     if (l->state == LINK_NONE || l->incarnation != m->incarnation)
-        return note_send(r->control.fd, NOTE_LINK_GONE, m->link, m->incarnation);
+        return note_send(&r->control, NOTE_LINK_GONE, m->link, m->incarnation);
     link_end(r, l, NULL);
     l->end_told = false;
     l->down = true;
@@ -222,7 +221,7 @@ static enum err on_peer(struct channel *c, void *owner, const void *message, con
     enum err e = channel_open(&r->authd, fds[0], "authd", authd_rules, 1, r, 0);
     r->authd_open = e == ERR_OK;
     if (r->authd_open)
-        watch(r, r->authd.fd, EVENT_AUTHD);
+        watch(r, &r->authd, EVENT_AUTHD);
     return e;
 }
 
@@ -354,7 +353,7 @@ static bool clear_links(struct router *r) {
         turn_works_on(r, WORK_REMOVAL);
         uint64_t incarnation = l->incarnation;
         link_unmap(r, l);
-        note_send(r->control.fd, NOTE_LINK_GONE, i, incarnation);
+        note_send(&r->control, NOTE_LINK_GONE, i, incarnation);
     }
     turn_works_on(r, WORK_NONE);
     return worked;
@@ -413,6 +412,6 @@ int main(void) {
     if (channel_open(&r->control, CONTROL_FD, "supervisor", control_rules, sizeof control_rules / sizeof *control_rules, r,
                      1) != ERR_OK)
         log_die("no control socket");
-    watch(r, r->control.fd, EVENT_CONTROL);
+    watch(r, &r->control, EVENT_CONTROL);
     run(r);
 }

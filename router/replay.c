@@ -100,7 +100,7 @@ static bool overflows_drain(struct router *r) {
         return moved;
     r->recovered = true;
     clocks_begin(r);
-    note_send(r->control.fd, NOTE_RECOVERED, r->epoch, 0);
+    note_send(&r->control, NOTE_RECOVERED, r->epoch, 0);
     return true;
 }
 
@@ -252,6 +252,6 @@ bool takeover_step(struct router *r) {
     turn_commit(r);
     turn_works_on(r, WORK_NONE);
     r->running = true;
-    note_send(r->control.fd, NOTE_READY, r->epoch, 0);
+    note_send(&r->control, NOTE_READY, r->epoch, 0);
     return true;
 }

@@ -77,7 +77,7 @@ static void flush(struct logd *l) {
     logd_out_flush(&l->out);
     l->size += logd_out_written(&l->out);
     if (l->limit && l->size > l->limit && !l->full && l->control.fd >= 0)
-        l->full = note_send(l->control.fd, NOTE_LOG_FULL, 0, 0) == ERR_OK;
+        l->full = note_send(&l->control, NOTE_LOG_FULL, 0, 0) == ERR_OK;
 }
 
 static void emit_syslog(struct logd *l, const struct logd_origin *origin, const char *line, size_t len) {
@@ -85,7 +85,7 @@ static void emit_syslog(struct logd *l, const struct logd_origin *origin, const 
     size_t n = logd_format_syslog(out, &l->style, origin, &l->time, l->kind, line, len);
     if (send(l->sink_fd, out, n, MSG_NOSIGNAL) < 0 && errno != EINTR && errno != EMSGSIZE && !l->lost &&
         l->control.fd >= 0)
-        l->lost = note_send(l->control.fd, NOTE_LOG_LOST, 0, 0) == ERR_OK;
+        l->lost = note_send(&l->control, NOTE_LOG_LOST, 0, 0) == ERR_OK;
 }
 
 static void emit(struct logd *l, const struct logd_origin *origin, const char *line, size_t len) {
@@ -171,7 +171,7 @@ static enum err on_settings(struct channel *c, void *owner, const void *message,
         return e;
     ((struct logd *)owner)->counters = counters;
     c->state = 1;
-    return note_send(c->fd, NOTE_READY, 0, 0);
+    return note_send(c, NOTE_READY, 0, 0);
 }
 
 static bool take_text(char *out, size_t cap, const ProtobufCBinaryData *text) {
@@ -320,7 +320,7 @@ int main(void) {
     if (prctl(PR_SET_PDEATHSIG, 0) != 0 || l.epoll_fd < 0 || logd_out_open(&l.out) != ERR_OK ||
         logd_out_set(&l.out, STDERR_FILENO) != ERR_OK ||
         channel_open(&l.control, CONTROL_FD, "supervisor", rules, sizeof rules / sizeof *rules, &l, 1) != ERR_OK ||
-        watch(&l, CONTROL_FD, NULL) != ERR_OK)
+        channel_watch(&l.control, l.epoll_fd, (union epoll_data){.ptr = NULL}) != ERR_OK)
         return 1;
     tzset(); /* reads its file now */
     if (sandbox_enter(allowed_calls, sizeof allowed_calls / sizeof *allowed_calls) != ERR_OK)

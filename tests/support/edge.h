@@ -148,6 +148,7 @@ _Noreturn void world_child(struct world *w, bool traced);
 /* One turn (or step of the takeover), the notes, and the reading of every edge that is not paused. True if anything
  * moved. */
 bool world_step(struct world *w);
+bool world_router_step(struct world *w); /* the in-process router alone */
 bool world_edges_step(struct world *w); /* the same without the router */
 /* Until nothing moves, all edges that are not paused have read all, and all their records are consumed. */
 void world_settle(struct world *w);

@@ -176,7 +176,8 @@ static struct router *router_make(struct world *w) {
     r->counters = counters;
     r->epoch = w->epoch;
     r->died_signal = w->died_signal;
-    r->control.fd = w->control[1];
+    check(channel_open(&r->control, dup(w->control[1]), "supervisor", NULL, 0, r, 0) == ERR_OK &&
+          channel_watch(&r->control, r->epoll, (union epoll_data){.u64 = 0}) == ERR_OK);
     accounts_read(r);
     for (uint32_t i = 0; i < w->edge_count; i++)
         if (!w->edge[i].bad)
@@ -185,6 +186,7 @@ static struct router *router_make(struct world *w) {
 }
 
 static void router_free(struct router *r) {
+    channel_close(&r->control);
     for (uint32_t i = 0; i < r->link_high; i++)
         if (r->link[i].state != LINK_NONE)
             link_unmap(r, &r->link[i]);
@@ -254,12 +256,13 @@ static bool clear_links(struct router *r) {
         worked = true;
         uint64_t incarnation = l->incarnation;
         link_unmap(r, l);
-        note_send(r->control.fd, NOTE_LINK_GONE, i, incarnation);
+        note_send(&r->control, NOTE_LINK_GONE, i, incarnation);
     }
     return worked;
 }
 
 static bool router_step(struct router *r) {
+    channel_flush(&r->control); /* router/main.c does so when there is room */
     bool worked = changes_step(r);
     if (!r->running)
         return takeover_step(r) || true;
@@ -378,13 +381,17 @@ bool world_edges_step(struct world *w) {
     return moved;
 }
 
+bool world_router_step(struct world *w) {
+    w->router->now = w->now;
+    w->router->wall = w->wall;
+    w->now += 1000;
+    return router_step(w->router);
+}
+
 bool world_step(struct world *w) {
     bool moved = false;
     if (w->router) {
-        w->router->now = w->now;
-        w->router->wall = w->wall;
-        moved = router_step(w->router);
-        w->now += 1000;
+        moved = world_router_step(w);
     } else if (w->child) {
         int status;
         check(waitpid(w->child, &status, WNOHANG) == 0); /* the child does not end by itself */

@@ -120,7 +120,10 @@ static uint64_t refusal(struct settings_change *change, const int fds[2], uint32
     wanted.max_payload = payload;
     wanted.generation = 5;
     settings_fill(&message, &wanted);
-    ck_assert_int_eq(settings_prepare(change, fds[0], &message, cap), ERR_OK);
+    struct channel control;
+    ck_assert_int_eq(channel_open(&control, dup(fds[0]), "the supervisor", NULL, 0, NULL, 1), ERR_OK);
+    ck_assert_int_eq(settings_prepare(change, &control, &message, cap), ERR_OK);
+    channel_close(&control);
     ck_assert_int_eq(note_receive(fds[1], &note), ERR_OK);
     ck_assert_int_eq(note.type, NOTE_PREPARED);
     ck_assert_uint_eq(note.number, 5);

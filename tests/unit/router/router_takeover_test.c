@@ -317,6 +317,30 @@ START_TEST(test_ended_link) {
 }
 END_TEST
 
+/* A note that finds the socket full is not lost: else an edge that has gone would never be followed by another. */
+START_TEST(test_notes) {
+    setup();
+    int full = 0;
+    while (note_send(&w.router->control, NOTE_APPLIED, 0, 0) == ERR_OK && !w.router->control.backlog)
+        full++;
+    ck_assert_int_gt(full, 0);
+    struct link *l = &w.router->link[1];
+    link_end(w.router, l, NULL);
+    l->down = true;
+    b->bad = true;
+    while (l->state != LINK_NONE) /* world_step would read the notes */
+        world_router_step(&w);
+    struct note n;
+    for (int i = 0; i <= full; i++) {
+        ck_assert(note_receive(w.control[0], &n) == ERR_OK && n.type == NOTE_APPLIED);
+        world_router_step(&w);
+    }
+    while (!b->gone)
+        world_step(&w);
+    world_free(&w);
+}
+END_TEST
+
 /* An EPOCH that finds no room is work that is left, once there is room. */
 START_TEST(test_epoch) {
     setup();
@@ -360,6 +384,7 @@ int main(void) {
     tcase_add_loop_test(c, test_subs_max, 0, 2);
     tcase_add_test(c, test_other_limits);
     tcase_add_loop_test(c, test_ended_link, 0, 4);
+    tcase_add_test(c, test_notes);
     tcase_add_test(c, test_epoch);
     suite_add_tcase(suite, c);
     return unit_run(suite);

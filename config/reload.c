@@ -217,7 +217,8 @@ static void judge(struct comparing *d, size_t i) {
         judge_cluster(d, i);
         break;
     default:
-        if (is_frozen(row->section) && view_equal(option_name(row), VIEW("tls")))
+        if (block_row(row->section)->reload == RELOAD_LIVE ||
+            (is_frozen(row->section) && view_equal(option_name(row), VIEW("tls"))))
             accept_row(d, i);
         else
             refuse(d, row, block_row(row->section)->field);

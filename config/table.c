@@ -284,18 +284,18 @@ const struct option option_table[] = {
      DEFAULT("400ms"), BOUNDS(50000000, INT64_C(600000000000)), UNIT("duration"),
      DOC("How long a process may work or sleep without a sign of life before it is killed.")},
 
-    {"connection", IN(MEMORY), IS(INT), AT(conn_memory), LIVE, FLAG("memory_connection", "BYTES"), DEFAULT("536870912"),
+    {"connection", IN(MEMORY), IS(INT), AT(conn_memory), FLAG("memory_connection", "BYTES"), DEFAULT("536870912"),
      BOUNDS(4096, INT64_C(1) << 50), UNIT("bytes"), SAID("memory connection"),
      DOC("What the subscriptions of one connection may take: more are refused. The price of each is a formula of its "
          "subject's length and tokens and of its queue's name.")},
-    {"account", IN(MEMORY), IS(INT), AT(account_memory), LIVE, FLAG("memory_account", "BYTES"), DEFAULT("0"),
+    {"account", IN(MEMORY), IS(INT), AT(account_memory), FLAG("memory_account", "BYTES"), DEFAULT("0"),
      BOUNDS(0, INT64_C(1) << 50), UNIT("bytes"), SAID("memory account"),
      DOC("What those of one account may take in the router; 0: three quarters of `router`.")},
-    {"router", IN(MEMORY), IS(INT), AT(router_memory), LIVE, FLAG("memory_router", "BYTES"), DEFAULT("0"),
+    {"router", IN(MEMORY), IS(INT), AT(router_memory), FLAG("memory_router", "BYTES"), DEFAULT("0"),
      BOUNDS(0, INT64_C(1) << 50), UNIT("bytes"), SAID("memory router"),
      DOC("What subscriptions may take in the router; beyond that the connection with most of them is closed. 0: 40 % of "
          "the memory of the machine or of the server's control group.")},
-    {"frontend", IN(MEMORY), IS(INT), AT(frontend_memory), LIVE, FLAG("memory_frontend", "BYTES"), DEFAULT("0"),
+    {"frontend", IN(MEMORY), IS(INT), AT(frontend_memory), FLAG("memory_frontend", "BYTES"), DEFAULT("0"),
      BOUNDS(0, INT64_C(1) << 50), UNIT("bytes"), SAID("memory frontend"),
      DOC("What the clients of one frontend may take in it, with what waits to be written to them; beyond that the client "
          "with most of it is closed. 0: 40 % of the same, shared by all frontends.")},

@@ -134,7 +134,7 @@ static void deliver(struct frontend *f, struct client *c, const struct fsub *s) 
     memcpy(to, "MSG ", 4);
     to = copy_small(to + 4, d->subject.at, d->subject.len);
     *to++ = ' ';
-    to = copy_small(to, s->text, s->sid_len);
+    to = copy_small(to, sub_text(f, s), s->sid_len);
     *to++ = ' ';
     to = copy_small(to, tail, tail_len);
     if (unlikely(log_traces()))
@@ -216,7 +216,7 @@ static struct view removed_sid(const struct frontend *f, const struct record *re
     const struct fsub *s = sub_at(f, t.slot + 1);
     if (!s || s->number != rec->conn || t.conn != rec->conn)
         unsound("the end of a subscription that is not there");
-    return sub_sid(s);
+    return sub_sid(f, s);
 }
 
 static void log_denied(const struct client *c, enum record_deny why, const char *subject, const char *second,
@@ -294,6 +294,10 @@ static void kicked(struct frontend *f, struct client *c, uint32_t why) {
         break;
     case RECORD_KICK_PAYLOAD:
         client_error(f, c, NATS_ERR_PAYLOAD, "Maximum Message Payload Exceeded");
+        break;
+    case RECORD_KICK_MEMORY:
+        client_log(c, LOG_ERROR, "Out Of Memory: the router closes it for what its subscriptions take");
+        client_error(f, c, NULL, "Out Of Memory");
         break;
     default:
         client_error(f, c, NULL, "Kicked");
@@ -399,7 +403,7 @@ static void look_ahead(const struct frontend *f, const uint8_t *at, uint64_t rea
         memcpy(&t, at + pos + RECORD_HEADER, sizeof t);
         const struct fsub *s = ahead > 0 && rec.target_count > 0 ? sub_hint(f, t.slot + 1) : NULL;
         if (s)
-            __builtin_prefetch(ahead == 1 ? (const void *)s->text : s);
+            __builtin_prefetch(ahead == 1 ? pool_at(&f->texts, s->text) : s);
         pos += ring_round(rec.len);
     }
 }
@@ -434,6 +438,7 @@ static void drain(struct frontend *f) {
             taken = 0;
             give_back(f);
             out_flush_dirty(f);
+            memory_watch(f);
         }
     }
     if (more)

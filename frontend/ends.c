@@ -63,6 +63,7 @@ static void leave(struct frontend *f, struct client *c) {
     c->fence = c->who = c->user = NULL;
     close_socket(f, c);
     c->state = CLIENT_GONE;
+    memory_leaves(f, c);
     if (c->number != NO_NUMBER)
         owes(f, c);
     else
@@ -79,6 +80,7 @@ void ends_freed(struct frontend *f, struct client *c) {
 }
 
 void ends_run(struct frontend *f) {
+    f->failing_bytes = 0;
     for (struct list_link *link; (link = list_pop(&f->ended));) {
         struct client *c = list_entry(link, struct client, ended);
         switch ((enum client_state)c->state) {

@@ -18,6 +18,7 @@
  *   ops.c       operations to records
  *   connect.c   CONNECT
  *   subs.c      subscriptions: slots, sids; the truth for a replay
+ *   memory.c    what clients hold: its bounds, and who is closed when there is too much
  *   link.c      the rings, the journal of records that the router has not consumed, fences
  *   egress.c    the router's records to protocol lines
  *   output.c    what waits to be written to a client
@@ -42,7 +43,7 @@
 
 #include "base/hash.h"
 #include "base/list.h"
-#include "base/slab.h"
+#include "base/pool.h"
 #include "ipc/channel.h"
 #include "ipc/nonce.h"
 #include "ipc/settings.h"
@@ -106,6 +107,7 @@ enum client_flag {
     CLIENT_CHECKED = 524288, /* a login is out: the parser stands still */
     CLIENT_TRACED = 2097152, /* the operation that waits has its trace line */
     CLIENT_GREETED = 1048576, /* it has had its first INFO, which alone has a nonce */
+    CLIENT_MEASURED = 4194304, /* no memory for its next SUB: it has waited for what might end before */
     CLIENT_POLITE = 512,      /* failed after all that was to be said had been said */
     CLIENT_SETTLED = 4194304, /* gated, and what was under way then has come */
 };
@@ -150,6 +152,7 @@ struct client {
     char *in;
     struct piece *out_first, *out_last;
     uint64_t out_bytes;
+    uint64_t sub_bytes, sub_bytes_most; /* price of its subscriptions now, and the most that it was */
     uint32_t drained;    /* bytes taken since that was last told, while gated */
     uint64_t gate_pos;   /* ring position behind the GATE that told of it */
     uint64_t settle_ms;  /* gated: when it will be CLIENT_SETTLED, unless more comes before; 0: not known */
@@ -174,14 +177,14 @@ struct client {
     struct binding binding;
 };
 
-/* One subscription, from SUB until SLOT_FREE. 40 bytes. */
+/* One subscription, from SUB until SLOT_FREE. 36 bytes. */
 struct fsub {
     uint32_t number;    /* connection; NO_NUMBER: free slot, then conn_next is the free list */
     uint32_t delivered; /* taken out of the egress ring since SUB */
     uint32_t max;       /* as UNSUB asked; 0: none */
     uint32_t conn_next, conn_prev, sid_next;
     uint16_t subject_len, queue_len, sid_len;
-    char *text;    /* sid, subject, queue: one piece of the slab */
+    uint32_t text; /* sid, subject, queue: one piece of the pool, or beyond POOL_PIECE_MAX a pointer to them */
 };
 
 /* A state record that the router may not have consumed yet. */
@@ -227,7 +230,6 @@ struct frontend {
     uint64_t gate_bytes, flush_bytes, pending_bytes; /* see control.c */
     struct counters *counters;
     struct hash_key hash;
-    struct slab slab;
     struct channel control, authd;
     bool have_settings, have_link, authd_open, go, stopping;
     uint32_t authd_polled; /* epoll events */
@@ -270,6 +272,11 @@ struct frontend {
     /* subscriptions by slot - 1 */
     struct fsub **sub_chunk;
     uint32_t sub_high, sub_free, sub_count;
+    struct pool texts;
+    uint64_t sub_bytes;     /* price of all */
+    uint64_t leaving_bytes; /* of those whose clients have gone: they end with their connection's CONN_FREE */
+    uint64_t failing_bytes; /* what clients hold that memory.c has closed in this turn */
+    uint64_t memory_next_ms; /* when it may close the next for what it holds unused */
     uint32_t **sid_chunk; /* buckets of (connection, sid), linear hashing */
     uint32_t sid_buckets, sid_mask;
 
@@ -364,6 +371,8 @@ void out_return_borrowed(struct frontend *f);
 void out_flush(struct frontend *f, struct client *c);
 void out_flush_dirty(struct frontend *f);
 void out_drop(struct frontend *f, struct client *c);
+uint64_t out_held(void); /* bytes of memory in all output */
+uint64_t out_held_by(const struct client *c); /* its part; of what is shared its share */
 
 /* ---- frontend.c ---- */
 /* Tables and lists: before anything else is called. ERR_NOMEM. */
@@ -430,6 +439,7 @@ uint64_t delays_due_ms(const struct frontend *f); /* when delays_run has somethi
 void input_read(struct frontend *f, struct client *c);
 void input_resume(struct frontend *f);
 void input_release(struct client *c); /* its own buffer goes, wiped; never while it is parsed */
+uint64_t input_held(void); /* bytes of memory in all own buffers */
 void input_wipe(struct frontend *f);    /* before sleeping: what may be secret in the read buffer */
 
 /* ---- ops.c ---- */
@@ -454,15 +464,29 @@ uint32_t sub_make(struct frontend *f, struct client *c, const struct parse_line 
 uint32_t sub_find(const struct frontend *f, uint32_t number, struct view sid, uint32_t after);
 void sub_drop(struct frontend *f, uint32_t slot);
 void sub_drop_all(struct frontend *f, struct client *c);
-static inline struct view sub_sid(const struct fsub *s) {
-    return view_of(s->text, s->sid_len);
+static inline const char *sub_text(const struct frontend *f, const struct fsub *s) {
+    const char *at = pool_at(&f->texts, s->text);
+    if (unlikely((size_t)s->sid_len + s->subject_len + s->queue_len > POOL_PIECE_MAX))
+        memcpy(&at, at, sizeof at);
+    return at;
 }
-static inline struct view sub_subject(const struct fsub *s) {
-    return view_of(s->text + s->sid_len, s->subject_len);
+static inline struct view sub_sid(const struct frontend *f, const struct fsub *s) {
+    return view_of(sub_text(f, s), s->sid_len);
 }
-static inline struct view sub_queue(const struct fsub *s) {
-    return view_of(s->text + s->sid_len + s->subject_len, s->queue_len);
+static inline struct view sub_subject(const struct frontend *f, const struct fsub *s) {
+    return view_of(sub_text(f, s) + s->sid_len, s->subject_len);
 }
+static inline struct view sub_queue(const struct frontend *f, const struct fsub *s) {
+    return view_of(sub_text(f, s) + s->sid_len + s->subject_len, s->queue_len);
+}
+/* What a subscription with so many bytes of text is charged for: never less than it takes. */
+uint64_t sub_price(size_t text_len);
+
+/* ---- memory.c ---- */
+/* Would a subscription of that price be too much for the client or for this process? */
+bool memory_refuses(const struct frontend *f, const struct client *c, uint64_t price);
+void memory_leaves(struct frontend *f, struct client *c); /* it has gone; its subscriptions end when the router says so */
+void memory_watch(struct frontend *f); /* beyond the process's limit: ends clients that hold most */
 
 /* ---- timers.c ---- */
 bool timers_reserve(struct frontend *f); /* room for one more connection; false: no memory */

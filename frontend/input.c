@@ -19,6 +19,12 @@
 
 enum { SMALLEST = 64 };
 
+static uint64_t held;
+
+uint64_t input_held(void) {
+    return held;
+}
+
 /* ---- a connection's own buffer ---- */
 
 /* Where a CONNECT was cut in two, its first half may hold a credential. */
@@ -69,6 +75,7 @@ static bool in_reserve(struct client *c, size_t len) {
     char *grown = in_grow(c, cap);
     if (!grown)
         return false;
+    held += cap - c->in_cap;
     c->in = grown;
     c->in_cap = (uint32_t)cap;
     return true;
@@ -80,6 +87,7 @@ void input_release(struct client *c) {
     else
         wipe_secret(c, c->in, c->in_len);
     free(c->in);
+    held -= c->in_cap;
     c->in = NULL;
     c->in_len = c->in_cap = c->in_need = 0;
 }

@@ -261,11 +261,14 @@ static void split_off(struct frontend *f, struct client *c, struct client *old) 
     old->binding = c->binding;
     old->options = c->options;
     old->first_sub = c->first_sub;
+    old->sub_bytes = c->sub_bytes;
+    memory_leaves(f, old);
     old->last_pos = c->last_pos;
     old->flags = (c->flags & CLIENT_GATE_TOLD) | CLIENT_CLOSE_TOLD;
     f->by_number[old->number] = old;
     c->number = NO_NUMBER;
     c->first_sub = 0;
+    c->sub_bytes = 0;
     c->flags &= ~(uint32_t)(CLIENT_GATED | CLIENT_GATE_TOLD | CLIENT_DRAINS);
     link_small(f, old, RECORD_CLOSE, 0);
     link_journal(f, RECORD_CLOSE, old->number, 0, 0);

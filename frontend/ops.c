@@ -127,6 +127,22 @@ static enum op_result op_pub(struct frontend *f, struct client *c, const struct 
 
 /* ---- SUB, UNSUB ---- */
 
+static size_t text_len(const struct parse_line *l) {
+    return l->sid.len + l->subject.len + l->queue.len;
+}
+
+/* Too much memory for one client. What it has ended before may still be on its way: that is awaited first. */
+static enum op_result sub_refused(struct frontend *f, struct client *c, const struct parse_line *l) {
+    static const char text[] = "-ERR '" NATS_ERR_MAX_SUBSCRIPTIONS "'\r\n";
+    c->flags ^= CLIENT_MEASURED;
+    if (c->flags & CLIENT_MEASURED)
+        return fence_add(f, c, NULL, 0), OP_PAUSE;
+    counter_add(f->counters, COUNTER_MEMORY_REFUSED, 1);
+    client_log(c, LOG_ERROR, NATS_ERR_MAX_SUBSCRIPTIONS ": no memory left for \"%.*s\" - %s",
+               l->subject.len < 500 ? (int)l->subject.len : 500, l->subject.at, client_user(c));
+    return line(f, c, text, sizeof text - 1);
+}
+
 static enum op_result op_sub(struct frontend *f, struct client *c, const struct parse_line *l) {
     enum op_result r = prepare(f, c);
     if (r != OP_DONE)
@@ -134,6 +150,8 @@ static enum op_result op_sub(struct frontend *f, struct client *c, const struct 
     uint32_t older = sub_find(f, c->number, l->sid, 0);
     if (older && sub_find(f, c->number, l->sid, older))
         return fence_add(f, c, NULL, 0), OP_PAUSE; /* until it is known which of the two lives */
+    if (unlikely(memory_refuses(f, c, sub_price(text_len(l)))))
+        return sub_refused(f, c, l);
     if (!link_journal_reserve(f, 1))
         return no_memory(f, c);
     struct record_sub fixed = {.after = older ? older - 1 : RECORD_NO_SLOT};
@@ -144,6 +162,7 @@ static enum op_result op_sub(struct frontend *f, struct client *c, const struct 
     uint32_t slot = sub_make(f, c, l);
     if (slot == 0)
         return no_memory(f, c);
+    c->flags &= ~(uint32_t)CLIENT_MEASURED;
     fixed.slot = slot - 1;
     struct record rec = {
         .len = (uint32_t)len,

@@ -37,10 +37,17 @@ struct blob {
     char data[];
 };
 
+static uint64_t held; /* bytes of all pieces in use and of all blobs */
+
+uint64_t out_held(void) {
+    return held;
+}
+
 struct blob *blob_make(const void *bytes, uint32_t n) {
     struct blob *b = malloc(sizeof *b + n);
     if (!b)
         return NULL;
+    held += sizeof *b + n;
     b->references = 1;
     b->len = n;
     memcpy(b->data, bytes, n);
@@ -48,8 +55,10 @@ struct blob *blob_make(const void *bytes, uint32_t n) {
 }
 
 void blob_drop(struct blob *b) {
-    if (--b->references == 0)
-        free(b);
+    if (--b->references > 0)
+        return;
+    held -= sizeof *b + b->len;
+    free(b);
 }
 
 /* ---- pieces ---- */
@@ -72,6 +81,7 @@ static struct piece *piece_take(struct frontend *f, const struct client *c, uint
     } else if (!(p = malloc(sizeof *p + cap))) {
         return NULL;
     }
+    held += sizeof *p + cap;
     p->next = NULL;
     p->blob = NULL;
     p->at = p->data;
@@ -83,6 +93,7 @@ static struct piece *piece_take(struct frontend *f, const struct client *c, uint
 static void piece_give(struct frontend *f, struct piece *p) {
     if (p->blob)
         blob_drop(p->blob);
+    held -= sizeof *p + p->cap;
     if (p->cap == PIECE_SMALL && f->free_small_count < KEPT_SMALL) {
         p->next = f->free_small;
         f->free_small = p;
@@ -249,6 +260,7 @@ void out_blob(struct frontend *f, struct client *c, struct blob *b, uint32_t fro
         client_no_memory(f, c);
         return;
     }
+    held += sizeof *p;
     b->references++;
     *p = (struct piece){.blob = b, .at = b->data + from, .len = n};
     piece_add(c, p);
@@ -264,6 +276,7 @@ void out_borrow(struct frontend *f, struct client *c, const void *bytes, uint32_
         client_no_memory(f, c);
         return;
     }
+    held += sizeof *p;
     *p = (struct piece){.at = bytes, .len = n};
     piece_add(c, p);
     list_add(&f->borrowers, &c->borrows);
@@ -281,6 +294,7 @@ static bool keep(struct client *c) {
         if (!own)
             return false;
         *own = (struct piece){.next = p->next, .at = own->data, .len = p->len, .cap = p->len};
+        held += p->len;
         memcpy(own->data, p->at, p->len);
         *link = own;
         if (c->out_last == p)
@@ -296,6 +310,13 @@ void out_return_borrowed(struct frontend *f) {
         if (c->state < CLIENT_FAILED && !keep(c))
             client_no_memory(f, c);
     }
+}
+
+uint64_t out_held_by(const struct client *c) {
+    uint64_t bytes = 0;
+    for (const struct piece *p = c->out_first; p; p = p->next)
+        bytes += sizeof *p + p->cap + (p->blob ? p->blob->len / p->blob->references : 0);
+    return bytes;
 }
 
 void out_drop(struct frontend *f, struct client *c) {

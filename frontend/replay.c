@@ -111,7 +111,7 @@ static void put_sub(struct frontend *f, uint32_t slot, const struct fsub *s, uin
     };
     uint8_t *at = snapshot_put(f, &rec);
     memcpy(at, &fixed, sizeof fixed);
-    memcpy(at + sizeof fixed, sub_subject(s).at, (size_t)s->subject_len + s->queue_len);
+    memcpy(at + sizeof fixed, sub_subject(f, s).at, (size_t)s->subject_len + s->queue_len);
 }
 
 static void put_client(struct frontend *f, const struct client *c, const struct undo *u) {

@@ -61,7 +61,7 @@ static bool index_grow(struct frontend *f) {
     while (slot) {
         struct fsub *s = at(f, slot);
         uint32_t next = s->sid_next;
-        uint32_t **tail = &tails[bucket_of(f, s->number, sub_sid(s)) == fresh];
+        uint32_t **tail = &tails[bucket_of(f, s->number, sub_sid(f, s)) == fresh];
         **tail = slot;
         s->sid_next = 0;
         *tail = &s->sid_next;
@@ -72,7 +72,7 @@ static bool index_grow(struct frontend *f) {
 
 static void index_remove(struct frontend *f, uint32_t slot) {
     struct fsub *s = at(f, slot);
-    uint32_t *link = bucket(f, bucket_of(f, s->number, sub_sid(s)));
+    uint32_t *link = bucket(f, bucket_of(f, s->number, sub_sid(f, s)));
     while (*link != slot)
         link = &at(f, *link)->sid_next;
     *link = s->sid_next;
@@ -80,7 +80,7 @@ static void index_remove(struct frontend *f, uint32_t slot) {
 
 uint32_t sub_find(const struct frontend *f, uint32_t number, struct view sid, uint32_t after) {
     uint32_t slot = after ? at(f, after)->sid_next : f->sid_buckets ? *bucket(f, bucket_of(f, number, sid)) : 0;
-    while (slot && !(at(f, slot)->number == number && view_equal(sub_sid(at(f, slot)), sid)))
+    while (slot && !(at(f, slot)->number == number && view_equal(sub_sid(f, at(f, slot)), sid)))
         slot = at(f, slot)->sid_next;
     return slot;
 }
@@ -108,6 +108,40 @@ static void slot_give(struct frontend *f, uint32_t slot) {
     f->sub_free = slot;
 }
 
+/* ---- texts ---- */
+
+/* Null: no memory. */
+static char *text_take(struct frontend *f, size_t len, uint32_t *ref) {
+    bool inside = len <= POOL_PIECE_MAX;
+    char *piece = pool_take(&f->texts, inside ? (len > 0 ? len : 1) : sizeof piece, ref);
+    if (!piece || inside)
+        return piece;
+    char *text = malloc(len);
+    if (text)
+        memcpy(piece, &text, sizeof text);
+    else
+        pool_give(&f->texts, *ref);
+    return text;
+}
+
+static void text_give(struct frontend *f, size_t len, uint32_t ref) {
+    char *text;
+    if (len > POOL_PIECE_MAX) {
+        memcpy(&text, pool_at(&f->texts, ref), sizeof text);
+        free(text);
+    }
+    pool_give(&f->texts, ref);
+}
+
+/* A slot, its share of the index, which may be twice as large as it must, and a text that is rounded up. */
+uint64_t sub_price(size_t text_len) {
+    return sizeof(struct fsub) + 2 * sizeof(uint32_t) + text_len + text_len / 8 + POOL_UNIT;
+}
+
+static size_t text_len(const struct fsub *s) {
+    return (size_t)s->sid_len + s->subject_len + s->queue_len;
+}
+
 uint32_t sub_make(struct frontend *f, struct client *c, const struct parse_line *line) {
     size_t len = line->sid.len + line->subject.len + line->queue.len;
     uint32_t slot = slot_take(f);
@@ -115,10 +149,11 @@ uint32_t sub_make(struct frontend *f, struct client *c, const struct parse_line 
         return 0;
     struct fsub *s = at(f, slot);
     s->number = NO_NUMBER;
-    char *text = slab_take(&f->slab, len);
+    uint32_t ref;
+    char *text = text_take(f, len, &ref);
     if (!text || (f->sid_buckets <= f->sub_count && !index_grow(f))) {
         if (text)
-            slab_give(&f->slab, text, len);
+            text_give(f, len, ref);
         slot_give(f, slot);
         return 0;
     }
@@ -128,19 +163,23 @@ uint32_t sub_make(struct frontend *f, struct client *c, const struct parse_line 
         .subject_len = (uint16_t)line->subject.len,
         .queue_len = (uint16_t)line->queue.len,
         .sid_len = (uint16_t)line->sid.len,
-        .text = text,
+        .text = ref,
     };
     memcpy(text, line->sid.at, line->sid.len);
     memcpy(text + line->sid.len, line->subject.at, line->subject.len);
     if (line->queue.len > 0)
         memcpy(text + line->sid.len + line->subject.len, line->queue.at, line->queue.len);
-    uint32_t *head = bucket(f, bucket_of(f, c->number, sub_sid(s)));
+    uint32_t *head = bucket(f, bucket_of(f, c->number, sub_sid(f, s)));
     s->sid_next = *head;
     *head = slot;
     if (c->first_sub)
         at(f, c->first_sub)->conn_prev = slot;
     c->first_sub = slot;
     f->sub_count++;
+    f->sub_bytes += sub_price(len);
+    c->sub_bytes += sub_price(len);
+    if (c->sub_bytes > c->sub_bytes_most)
+        c->sub_bytes_most = c->sub_bytes;
     return slot;
 }
 
@@ -154,8 +193,13 @@ void sub_drop(struct frontend *f, uint32_t slot) {
         c->first_sub = s->conn_next;
     if (s->conn_next)
         at(f, s->conn_next)->conn_prev = s->conn_prev;
-    slab_give(&f->slab, s->text, (size_t)s->sid_len + s->subject_len + s->queue_len);
+    uint64_t price = sub_price(text_len(s));
+    text_give(f, text_len(s), s->text);
     f->sub_count--;
+    f->sub_bytes -= price;
+    c->sub_bytes -= price;
+    if (c->state == CLIENT_GONE)
+        f->leaving_bytes -= price;
     slot_give(f, slot);
 }
 

@@ -77,6 +77,8 @@ void turn_once(struct frontend *f) {
     timers_run(f);
     out_flush_dirty(f);
     ends_run(f);
+    memory_watch(f);
+    ends_run(f);
     if (unlikely(f->delays != NULL))
         delays_run(f);
     if (unlikely(f->lame))

@@ -7,7 +7,7 @@
 #define ROUTER_SUBLIST_IMPL_H
 
 #include "base/check.h"
-#include "router/pool.h"
+#include "base/pool.h"
 #include "router/sublist.h"
 #include "router/table.h"
 

@@ -1,6 +1,6 @@
 /* The pool: pieces keep their bytes and their place through random taking and giving; memory goes with the last piece.
  */
-#include "router/pool.h"
+#include "base/pool.h"
 
 #include <check.h>
 #include <stdio.h>

@@ -3,7 +3,7 @@
  *
  *   open[5] -> chunk 7 <-> chunk 3        chunk 3: | piece | free | piece | piece | fresh … |
  */
-#include "router/pool.h"
+#include "base/pool.h"
 
 #include <stdbool.h>
 #include <stdlib.h>

@@ -1,12 +1,12 @@
-/* router/pool.h: small pieces that are named by 32 bits.
+/* base/pool.h: small pieces that are named by 32 bits.
  *
  * A reference is a chunk's number and a place in it, in units of 8 bytes. Pieces never move. A chunk holds pieces of
  * one size and goes back to the C library with its last piece; the first chunks of a size are small, for accounts with
  * little in them. Every operation is O(1) but for the directory of chunks, a thousandth of the pieces, which grows by
  * realloc.
  */
-#ifndef ROUTER_POOL_H
-#define ROUTER_POOL_H
+#ifndef BASE_POOL_H
+#define BASE_POOL_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -12,9 +12,11 @@
  * Pieces that are free lie in chunks amid others, where only pieces of their size find room. Who makes subscriptions of ever
  * other sizes and leaves one in each chunk holds far more than he uses. A quarter more than the process's bound may be held
  * so; beyond it subscriptions are refused and connections closed one at a time. "Has taken most" is the highest price since
- * BIND, which is what made those holes.
+ * BIND, which is what made those holes. What a closed connection had goes in steps, and does not count meanwhile; but at
+ * twice the process's bound every subscription is refused.
  */
 #include "base/log.h"
+#include "router/cost.h"
 #include "router/router.h"
 
 enum { NEXT_NS = 100000000 };
@@ -36,7 +38,8 @@ static bool exceeds(uint64_t bytes, uint64_t limit) {
 bool memory_refuses(const struct router *r, const struct conn *c, const struct account *a, uint64_t price) {
     const struct settings *t = &r->settings;
     return exceeds(c->sub_bytes + price, t->conn_bytes) || exceeds(a->used_bytes + price, t->account_bytes) ||
-           exceeds(r->held_bytes + price, holes_limit(r));
+           exceeds(less(r->held_bytes, r->leaving_bytes) + price, holes_limit(r)) ||
+           exceeds(r->held_bytes + price, 2 * t->router_bytes);
 }
 
 static void look(struct router *r, struct account *a) {
@@ -100,6 +103,7 @@ static struct holder largest_holder(struct router *r, const struct account *a) {
         struct link *l = &r->link[i];
         if (l->state != LINK_LIVE && l->state != LINK_REPLAY)
             continue;
+        r->work += (uint64_t)COST_CONN * l->conn_high;
         for (uint32_t n = 0; n < l->conn_high; n++) {
             struct conn *c = link_conn(l, n);
             if (!c || c->state != CONN_BOUND || c->account != a->number || c->sub_bytes == 0)

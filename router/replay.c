@@ -193,6 +193,7 @@ static bool replay_read(struct router *r, struct link *l) {
         }
         if (step == STEP_WAIT)
             break;
+        memory_watch(r);
         ring_skip(ring, rec.len);
         if (likely(l->replaying)) { /* what was left over from another replay is no progress */
             l->heard_ns = r->now;

@@ -208,8 +208,8 @@ class LimitTest(MemoryCase):
             writer.send(b"PUB flood 10008\r\n%08d%s\r\n" % (n, payload))
             reader.expect_exact(b"MSG flood 1 10008\r\n%08d%s\r\n" % (n, payload))
         self.server.wait_log("more than the option `memory frontend` allows")
-        self.assertGreaterEqual(self.counted("MEMORY_KICKED"), 6)
-        self.assertEqual(self.counted("SLOW_CONSUMERS"), 0)
+        self.assertGreaterEqual(self.counted("MEMORY_KICKED"), 2)
+        self.assertLess(self.counted("MEMORY"), 24 << 20)
         if not is_sanitized():
             self.assertLess(private_bytes(frontend), 64 * MEGABYTE)
         self.honest.finish()

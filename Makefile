@@ -123,11 +123,14 @@ SUPPORT_OBJ := $(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/support/*.c))
 $(B)/tests/unit/router/router_poison_test: LDFLAGS += -Wl,--wrap=sublist_match,--wrap=sublist_insert,--wrap=binding_open
 # It starts the executable.
 $(B)/tests/unit/authd/authd_test: | $(B)/bulkhead-authd
+# Where allocations fail.
+FAILING_ALLOCS := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+$(B)/tests/unit/frontend/memory_test: LDFLAGS += $(FAILING_ALLOCS)
 # Where authd dies at every store.
 $(B)/tests/unit/authd/identity_test: LDFLAGS += -Wl,--wrap=book_append,--wrap=ledger_new_principal,--wrap=ledger_put
 $(B)/tests/unit/%: tests/unit/%.c $(LIBS) $(TEST_OBJ) $(SUPPORT_OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -fno-lto -o $@ $< $(TEST_OBJ) $(if $(findstring tests/unit/router/,$<),$(SUPPORT_OBJ)) -Wl,--start-group $(LIBS) -Wl,--end-group $(CHECK_LIBS) $(LDLIBS)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -fno-lto -o $@ $< $(TEST_OBJ) $(if $(findstring tests/unit/router/,$<)$(findstring tests/unit/frontend/,$<),$(SUPPORT_OBJ)) -Wl,--start-group $(LIBS) -Wl,--end-group $(CHECK_LIBS) $(LDLIBS)
 
 # A hand-made family around a real frontend and a real signer, for tests/system/tls_test.py.
 TLS_WORLD := $(B)/tests/system/tls_world
@@ -155,9 +158,10 @@ $(B)/fuzz/obj/%.o: %.c | $(GEN) $(TEST_GEN)
 $(B)/fuzz/lib.a: $(FUZZ_OBJ)
 	@rm -f $@
 	$(AR) rcs $@ $^
+$(B)/fuzz/conn_fuzz: WRAP = $(FAILING_ALLOCS)
 $(B)/fuzz/%: tests/fuzz/%.c $(B)/fuzz/lib.a
 	@mkdir -p $(@D)
-	clang $(FUZZ_FLAGS) -fsanitize=fuzzer -MMD -MP -o $@ $< $(B)/fuzz/lib.a $(LDLIBS)
+	clang $(FUZZ_FLAGS) -fsanitize=fuzzer -MMD -MP $(WRAP) -o $@ $< $(B)/fuzz/lib.a $(LDLIBS)
 
 fuzz: $(FUZZ)
 	tests/run-fuzz $(FUZZ_SECONDS) $(FUZZ)

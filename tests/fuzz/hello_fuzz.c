@@ -12,32 +12,16 @@
 #include "base/clock.h"
 #include "frontend/tls.h"
 #include "ipc/control.pb-c.h"
+#include "tests/support/front.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct frontend frontend;
 static struct tls_context *contexts[4];
 
-static char *make_certificate(void) {
-    EVP_PKEY *key = EVP_EC_gen("P-256");
-    X509 *x = X509_new();
-    check(key && x && X509_set_version(x, 2) && ASN1_INTEGER_set(X509_get_serialNumber(x), 1));
-    check(X509_gmtime_adj(X509_getm_notBefore(x), 0) && X509_gmtime_adj(X509_getm_notAfter(x), 86400));
-    check(X509_set_pubkey(x, key) && X509_sign(x, key, EVP_sha256()));
-    BIO *bio = BIO_new(BIO_s_mem());
-    check(PEM_write_bio_X509(bio, x));
-    char *at;
-    long len = BIO_get_mem_data(bio, &at);
-    char *pem = strndup(at, (size_t)len);
-    BIO_free(bio);
-    X509_free(x);
-    EVP_PKEY_free(key);
-    return pem;
-}
-
 static void prepare(struct frontend *f) {
     check(frontend_open(f) == ERR_OK && tls_prepare() == ERR_OK);
-    char *pem = make_certificate(), why[256];
+    char *pem = front_certificate(), why[256];
     Bulkhead__Tls m = BULKHEAD__TLS__INIT;
     m.chain_bytes = (uint32_t)strlen(pem);
     m.timeout_ms = 1000;

@@ -117,8 +117,10 @@ TEST_PROTO := $(wildcard tests/unit/*/*.proto)
 TEST_GEN   := $(TEST_PROTO:%.proto=$(B)/gen/%.pb-c.c)
 TEST_OBJ   := $(TEST_GEN:$(B)/gen/%.c=$(B)/obj/gen/%.o)
 CHECK_LIBS = $(shell pkg-config --libs check)
-SUPPORT_OBJ := $(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/support/*.c))
-.SECONDARY: $(GEN) $(TEST_GEN) $(TEST_OBJ) $(SUPPORT_OBJ)
+# The world around a frontend, and the world around a router: what both daemons name alike keeps them apart.
+FRONT_OBJ   := $(B)/obj/tests/support/front.o
+SUPPORT_OBJ := $(filter-out $(FRONT_OBJ),$(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/support/*.c)))
+.SECONDARY: $(GEN) $(TEST_GEN) $(TEST_OBJ) $(SUPPORT_OBJ) $(FRONT_OBJ)
 # Where a marker message kills the router: a fault of its own, without a hook in the product.
 $(B)/tests/unit/router/router_poison_test: LDFLAGS += -Wl,--wrap=sublist_match,--wrap=sublist_insert,--wrap=binding_open
 # It starts the executable.
@@ -128,9 +130,9 @@ FAILING_ALLOCS := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 $(B)/tests/unit/frontend/memory_test: LDFLAGS += $(FAILING_ALLOCS)
 # Where authd dies at every store.
 $(B)/tests/unit/authd/identity_test: LDFLAGS += -Wl,--wrap=book_append,--wrap=ledger_new_principal,--wrap=ledger_put
-$(B)/tests/unit/%: tests/unit/%.c $(LIBS) $(TEST_OBJ) $(SUPPORT_OBJ)
+$(B)/tests/unit/%: tests/unit/%.c $(LIBS) $(TEST_OBJ) $(SUPPORT_OBJ) $(FRONT_OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -fno-lto -o $@ $< $(TEST_OBJ) $(if $(findstring tests/unit/router/,$<)$(findstring tests/unit/frontend/,$<),$(SUPPORT_OBJ)) -Wl,--start-group $(LIBS) -Wl,--end-group $(CHECK_LIBS) $(LDLIBS)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -fno-lto -o $@ $< $(TEST_OBJ) $(if $(findstring tests/unit/router/,$<),$(SUPPORT_OBJ)) $(if $(findstring tests/unit/frontend/,$<),$(FRONT_OBJ)) -Wl,--start-group $(LIBS) -Wl,--end-group $(CHECK_LIBS) $(LDLIBS)
 
 # A hand-made family around a real frontend and a real signer, for tests/system/tls_test.py.
 TLS_WORLD := $(B)/tests/system/tls_world

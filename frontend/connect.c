@@ -124,7 +124,10 @@ enum op_result connect_run(struct frontend *f, struct client *c, struct view jso
     begin_from(&in, c);
     enum err e = connect_parse(&in, json);
     if (e != ERR_OK) {
-        op_bad(f, c, PARSE_CLOSE);
+        if (e == ERR_NOMEM)
+            client_no_memory(f, c);
+        else
+            op_bad(f, c, PARSE_CLOSE);
         return OP_ENDED;
     }
     enum op_result r = decide(f, c, &in);

@@ -210,10 +210,10 @@ static enum err text_open(struct view json, char **text) {
     if (copy == NULL)
         return ERR_NOMEM;
     copy[len] = '\0';
-    json_error_t error;
-    json_t *whole = json_loadb(copy, len, LOAD_FLAGS | JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, &error);
+    json_ran_short();
+    json_t *whole = json_loadb(copy, len, LOAD_FLAGS | JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, NULL);
     enum err e = json_is_object(whole) || json_is_null(whole) ? ERR_OK : ERR_SYNTAX;
-    if (whole == NULL && json_error_code(&error) == json_error_out_of_memory)
+    if (whole == NULL && json_ran_short())
         e = ERR_NOMEM;
     if (e == ERR_OK && json_is_object(whole))
         *text = copy;

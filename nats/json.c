@@ -2,7 +2,6 @@
 
 #include <jansson.h>
 #include <malloc.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
@@ -16,6 +15,20 @@ void json_wipe(void *piece) {
     free(piece);
 }
 
+static bool ran_short;
+
+static void *take(size_t size) {
+    void *piece = malloc(size);
+    ran_short |= piece == NULL;
+    return piece;
+}
+
+bool json_ran_short(void) {
+    bool was = ran_short;
+    ran_short = false;
+    return was;
+}
+
 void json_prepare(void) {
     static bool prepared;
     if (prepared)
@@ -23,6 +36,6 @@ void json_prepare(void) {
     size_t seed;
     check(getrandom(&seed, sizeof seed, 0) == sizeof seed);
     json_object_seed(seed | 1); /* 0 would make jansson open a file */
-    json_set_alloc_funcs(malloc, json_wipe);
+    json_set_alloc_funcs(take, json_wipe);
     prepared = true;
 }

@@ -16,6 +16,7 @@
 #include "frontend/tls.h"
 #include "ipc/control.pb-c.h"
 #include "ipc/note.h"
+#include "nats/json.h"
 #include "shm/memfd.h"
 
 /* ---- the supervisor ---- */
@@ -90,13 +91,14 @@ void front_open(struct front *w) {
     f->epoll = epoll_create1(EPOLL_CLOEXEC);
     f->now_ms = 1000000;
     f->now_ns = f->now_ms * 1000000;
-    connect_prepare();
+    json_prepare();
+    accept_prepare(f);
     secrets_prepare();
     check(f->epoll >= 0 && control_open(f) == ERR_OK);
     struct sockaddr_un any = {.sun_family = AF_UNIX};
     w->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
     check(w->listener >= 0 && bind(w->listener, (struct sockaddr *)&any, sizeof any.sun_family) == 0);
-    check(listen(w->listener, 128) == 0);
+    check(listen(w->listener, 512) == 0);
     check(channel_open(&supervisor, far, "frontend", NULL, 0, NULL, 1) == ERR_OK);
     send_settings(&supervisor);
     send_link(w, &supervisor);
@@ -304,7 +306,7 @@ void front_turn(struct front *w) {
     int n = epoll_wait(f->epoll, events, 64, 0);
     for (int i = 0; i < n; i++)
         turn_event(f, &events[i]);
-    turn_run(f);
+    turn_once(f);
     accept_arm(f);
     forget_notes(w);
 }

@@ -37,7 +37,8 @@ struct sandbox_call {
 #define SANDBOX_CALL_ARGS(name, ...)  {.number = SYS_##name, .arg = {__VA_ARGS__}}
 
 /* Makes the working directory the root folder if the process was given CAP_SYS_CHROOT for that (as an ambient
- * capability; supervisor/walls.h), and gives up every capability; locks files, TCP and other processes away (Landlock)
+ * capability; supervisor/walls.h), and gives up every capability; starts no further process or thread (called by the first
+ * thread, after the others); locks files, TCP and other processes away (Landlock)
  * and installs a filter that allows these calls and what every process needs (read, write, close, exit_group, futex,
  * memory: mmap and mprotect never executable, brk, munmap, mremap, madvise DONTNEED and FREE only, clock reading,
  * getrandom, signal return, restart_syscall). A call that comes several times is allowed if one of its rows fits.

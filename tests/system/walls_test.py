@@ -26,8 +26,8 @@ CONNECTIONS = 6  # so that a frontend may have client sockets
 
 # Descriptors by kind. "r pipe" is a pipe's reading end, "w pipe" its writing end. A frontend has its clients' sockets beside.
 DESCRIPTORS = {
-    # its stderr is the server's; it reads the log pipes of the others and of the supervisor
-    "logd": {"null": 2, "stderr": 1, "socket": 1, "eventpoll": 1, "r pipe": 1 + 1 + 2 + FRONTENDS},
+    # its stderr is the server's; it reads the log pipes of the others and of the supervisor; the second epoll waits for room there
+    "logd": {"null": 2, "stderr": 1, "socket": 1, "eventpoll": 2, "r pipe": 1 + 1 + 2 + FRONTENDS},
     # control socket, and one to the router at work and to each frontend
     "authd": {"null": 2, "w pipe": 2, "r pipe": 1, "socket": 1 + 1 + FRONTENDS, "eventpoll": 1},  # hashes ring a bell
     # control socket, and one to authd; two doorbells a link
@@ -51,7 +51,7 @@ ROUTER_LINK_MAPS = {
     "overflow": ("rw-s", 2), "soft state": ("rw-s", 1),
 }
 MAPS = {
-    "logd": {},
+    "logd": {"counters": ("rw-s", 1)},
     "authd": {"book": ("rw-s", 1), "counters": ("rw-s", 1), "ledger": ("rw-s", 1)},
     "router": {name: (mode, LINKS * count) for name, (mode, count) in ROUTER_LINK_MAPS.items()}
     | {"book": ("r--s", 1), "commit": ("rw-s", 1), "open replies": ("rw-s", 1), "counters": ("rw-s", 1)},
@@ -245,6 +245,7 @@ class WallsTest(ServerCase):
         def check(role, pid):
             limits = {name.strip(): soft for name, soft in re.findall(r"^(Max .{22}) *(\S+)", read_proc(pid, "limits"), re.MULTILINE)}
             self.assertEqual(limits["Max core file size"], "0")
+            self.assertEqual(limits["Max processes"], "0")
             if role != "frontend":
                 self.assertLessEqual(int(limits["Max open files"]), 4096)
         self.check_each(check)

@@ -91,7 +91,8 @@ static enum err on_lame_duck(struct channel *c, void *owner, const void *message
 
 static enum err on_shed(struct channel *c, void *owner, const void *message, const int *fds) {
     (void)c, (void)fds;
-    lame_shed(owner, ((const Bulkhead__Shed *)message)->count);
+    const Bulkhead__Shed *m = message;
+    lame_shed(owner, m->count, m->strangers);
     return ERR_OK;
 }
 

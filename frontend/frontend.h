@@ -427,7 +427,7 @@ enum { INFO_BYTES = 2048 };
 size_t accept_info_line(const struct frontend *f, const struct client *c, char out[static INFO_BYTES]);
 void accept_place_back(struct frontend *f, struct client *c);
 
-/* ---- delays.c: nothing but delays_add may be called while f->delays is null ---- */
+/* ---- delays.c: nothing but delays_add and delays_count may be called while f->delays is null ---- */
 enum err delays_add(struct frontend *f, const struct in6_addr *source, uint32_t wait_ms, uint32_t lasts_ms);
 /* Takes an accepted socket over if its peer is to wait. */
 bool delays_hold(struct frontend *f, int fd, const struct sockaddr_storage *from);
@@ -576,7 +576,7 @@ void replay_write(struct frontend *f);
 /* ---- lame.c ---- */
 void lame_begin(struct frontend *f, uint32_t wait_us, uint32_t pace_us); /* ipc/control.proto, LameDuck */
 void lame_run(struct frontend *f); /* in every turn of a lame duck */
-void lame_shed(struct frontend *f, uint32_t count);
+void lame_shed(struct frontend *f, uint32_t count, bool strangers); /* strangers: nobody has logged in on them */
 
 /* ---- control.c ---- */
 enum err control_open(struct frontend *f);

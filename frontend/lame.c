@@ -15,12 +15,12 @@ static bool is_open(const struct client *c) {
     return c->state < CLIENT_ENDING;
 }
 
-/* One that is open, beginning to look anywhere; null: none. */
-static struct client *pick(const struct frontend *f) {
+/* One that is open, beginning to look anywhere; stranger: one with a place that nobody has logged in on. Null: none. */
+static struct client *pick(const struct frontend *f, bool stranger) {
     uint32_t count = f->heap_count, from = count ? (uint32_t)(hash_pair(&f->hash, f->now_ns, count) % count) : 0;
     for (uint32_t i = 0; i < count; i++) {
         struct client *c = f->heap[(from + i) % count];
-        if (is_open(c))
+        if (is_open(c) && (!stranger || (c->state == CLIENT_OPEN && c->flags & CLIENT_PLACE)))
             return c;
     }
     return NULL;
@@ -75,7 +75,7 @@ void lame_run(struct frontend *f) {
         return;
     }
     while (f->lame_due_ns != 0 && f->lame_due_ns <= f->now_ns) {
-        struct client *c = pick(f);
+        struct client *c = pick(f, false);
         set_due(f, c ? f->lame_due_ns + next_wait_ns(f) : 0);
         if (!c)
             return; /* the rest is about to end */
@@ -86,17 +86,19 @@ void lame_run(struct frontend *f) {
 
 /* ---- fewer places ---- */
 
-void lame_shed(struct frontend *f, uint32_t count) {
+void lame_shed(struct frontend *f, uint32_t count, bool strangers) {
     uint32_t idle = f->places < count ? f->places : count;
     if (idle && note_send(&f->control, NOTE_PLACES_BACK, idle, 0) == ERR_OK) {
         f->places -= idle;
         count -= idle;
     }
-    f->shed += count;
+    if (!strangers)
+        f->shed += count;
     for (uint32_t i = 0; i < count; i++) {
-        struct client *c = pick(f);
+        struct client *c = pick(f, strangers);
         if (!c)
             return;
+        f->shed += strangers;
         client_log(c, 'E', NATS_ERR_MAX_CONNECTIONS);
         client_error(f, c, NATS_ERR_MAX_CONNECTIONS, "Maximum Connections Exceeded");
         c->write_due_ms = f->now_ms + LINGER_MS;

@@ -64,12 +64,18 @@ static enum err judge(struct router *r, struct link *l, uint32_t number, const s
     return b->permissions == 0 || account_set(r, b->permissions) ? ERR_OK : ERR_RANGE;
 }
 
+void admit_count(struct router *r, const struct link *l, int more) {
+    uint64_t count = atomic_load_explicit(&r->counters->link_conns[l->number], memory_order_relaxed);
+    counter_add(r->counters, COUNTER_CONNS, (uint64_t)more);
+    atomic_store_explicit(&r->counters->link_conns[l->number], count + (uint64_t)more, memory_order_relaxed);
+}
+
 /* The connection of a first record; null if the number cannot be, or is in use. */
 static struct conn *conn_begin(struct router *r, struct link *l, uint32_t number) {
     struct conn *c = link_conn_make(l, number);
     if (!c || c->state != CONN_FREE)
         return NULL;
-    counter_add(r->counters, COUNTER_CONNS, 1);
+    admit_count(r, l, 1);
     return c;
 }
 
@@ -166,7 +172,7 @@ static void closes(struct router *r, struct link *l, uint32_t number, struct con
         retire(r, l, c);
     c->state = CONN_CLOSING;
     soft_close(r, l, number, c->generation);
-    counter_add(r->counters, COUNTER_CONNS, (uint64_t)-1);
+    admit_count(r, l, -1);
     r->work += COST_BIND;
 }
 

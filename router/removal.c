@@ -79,7 +79,7 @@ static void remove_of_link(struct router *r, struct link *l, uint64_t until) {
         if (!remove_subs(r, l, c, until))
             return;
         if (c->state != CONN_CLOSING) /* its CLOSE has counted already */
-            counter_add(r->counters, COUNTER_CONNS, (uint64_t)-1);
+            admit_count(r, l, -1);
         stall_end(r, l, c);
         c->state = CONN_FREE;
     }

@@ -109,6 +109,8 @@ void takeover_begin(struct router *r) {
     complete_commit(r);
     replies_recover(&r->replies, r->commit_no);
     counter_set(r->counters, COUNTER_CONNS, 0);
+    for (uint32_t i = 0; i < LINKS_MAX; i++)
+        atomic_store_explicit(&r->counters->link_conns[i], 0, memory_order_relaxed);
     counter_set(r->counters, COUNTER_SUBS, 0);
     for (uint32_t i = 0; i < r->link_high; i++) {
         struct link *l = &r->link[i];

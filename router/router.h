@@ -401,6 +401,9 @@ bool removal_waits(const struct router *r); /* there is something left to remove
 /* ---- admit.c ---- */
 enum step admit_bind(struct router *r, struct link *l, const struct record *rec, const uint8_t *sealed, bool replay);
 void admit_kick(struct router *r, struct link *l, uint32_t number, enum record_kick why);
+/* more: 1, or -1, live connections of that link. */
+void admit_count(struct router *r, const struct link *l, int more);
+
 /* A BIND that killed a router: the connection is there, and ended. */
 enum step admit_poisoned(struct router *r, struct link *l, uint32_t number);
 void admit_close(struct router *r, struct link *l, uint32_t number, struct conn *c);

@@ -9,6 +9,8 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "shm/commit.h"
+
 #define COUNTER_TABLE(X)                                                                                               \
     X(HEARTBEAT, "turns of the main loop")                                                                             \
     X(HEARTBEAT_SPARE, "the same of the router that waits")                                                            \
@@ -58,6 +60,7 @@ enum counter {
 
 struct counters {
     _Atomic uint64_t value[COUNTER_COUNT];
+    _Atomic uint64_t link_conns[LINKS_MAX]; /* of the router: live connections by link, together CONNS */
 };
 
 /* There is one writer, so a load and a store do; no locked instruction. */

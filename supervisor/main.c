@@ -9,6 +9,7 @@
 #include <pwd.h>
 #include <signal.h>
 #include <sodium.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -192,12 +193,28 @@ static void on_recall(void *owner, uint32_t frontend) {
     child_send(s, child_of(s, BULKHEAD__ROLE__ROLE_FRONTEND, frontend), MESSAGE_RECALL, NULL, NULL, 0);
 }
 
-static void on_shed(void *owner, uint32_t frontend, uint32_t count) {
+static void on_shed(void *owner, uint32_t frontend, uint32_t count, bool strangers) {
     struct supervisor *s = owner;
     Bulkhead__Shed shed = BULKHEAD__SHED__INIT;
     shed.count = count;
-    s->shed_count += count;
+    shed.strangers = strangers;
+    s->shed_count += strangers ? 0 : count;
     child_send(s, child_of(s, BULKHEAD__ROLE__ROLE_FRONTEND, frontend), MESSAGE_SHED, &shed.base, NULL, 0);
+}
+
+/* By the router's counters page; a router that has just taken over counts while it is told. */
+static uint32_t count_bound(void *owner, uint32_t frontend) {
+    const struct supervisor *s = owner;
+    uint64_t count = 0;
+    off_t at = (off_t)(offsetof(struct counters, link_conns) + frontend * sizeof count);
+    if (s->router_state != ROUTER_READY ||
+        pread(s->counters_fd[BULKHEAD__ROLE__ROLE_ROUTER], &count, sizeof count, at) != sizeof count)
+        return UINT32_MAX; /* then nobody is accused */
+    return count < UINT32_MAX ? (uint32_t)count : UINT32_MAX;
+}
+
+static void on_guilt(void *owner, uint32_t frontend, const char *what) {
+    child_blame(child_of(owner, BULKHEAD__ROLE__ROLE_FRONTEND, frontend), what);
 }
 
 /* As many frontends as are asked for; where nobody asks, as many as there are descriptors for. */
@@ -237,6 +254,8 @@ static void lay_out(struct supervisor *s) {
 static void open_places(struct supervisor *s) {
     places_open(&s->places, settings_connections(s), s, on_places, on_recall);
     s->places.send_shed = on_shed;
+    s->places.count_bound = count_bound;
+    s->places.end = on_guilt;
     s->places.each_max = descriptors_connections(s->spawner.files_max);
 }
 

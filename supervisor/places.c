@@ -9,17 +9,32 @@ void places_open(struct places *p, uint32_t count, void *owner, void (*send_plac
     *p = (struct places){.free = count, .total = count, .each_max = UINT32_MAX, .owner = owner, .send_places = send_places, .send_recall = send_recall};
 }
 
+static uint32_t count_present(const struct places *p) {
+    uint32_t present = 0;
+    for (uint32_t i = 0; i < LINKS_MAX; i++)
+        present += p->present[i];
+    return present ? present : 1;
+}
+
+static uint32_t clamp_block(uint32_t block) {
+    return block < 1 ? 1 : block > PLACES_BLOCK_MAX ? PLACES_BLOCK_MAX : block;
+}
+
+/* How many places a frontend holds beyond its due. */
+static uint32_t excess_of(const struct places *p, uint32_t frontend) {
+    uint32_t share = p->total / count_present(p);
+    uint64_t due = (uint64_t)p->count_bound(p->owner, frontend) + clamp_block(share / 4);
+    due = due > share ? due : share;
+    return p->leased[frontend] > due ? p->leased[frontend] - (uint32_t)due : 0;
+}
+
 static uint32_t room_of(const struct places *p, uint32_t frontend) {
     return p->leased[frontend] < p->each_max ? p->each_max - p->leased[frontend] : 0;
 }
 
 /* Large while there is plenty, one near the bound; 0: that frontend has all that it may have. */
 static uint32_t block_size(const struct places *p, uint32_t frontend) {
-    uint32_t present = 0;
-    for (uint32_t i = 0; i < LINKS_MAX; i++)
-        present += p->present[i];
-    uint32_t block = p->free / (4 * (present ? present : 1));
-    block = block < 1 ? 1 : block > PLACES_BLOCK_MAX ? PLACES_BLOCK_MAX : block;
+    uint32_t block = clamp_block(p->free / (4 * count_present(p)));
     return block < room_of(p, frontend) ? block : room_of(p, frontend);
 }
 
@@ -32,7 +47,7 @@ static void queue_remove(struct places *p, uint32_t at) {
 static void answer_first(struct places *p, uint32_t count) {
     uint32_t frontend = p->queue[0];
     queue_remove(p, 0);
-    p->recalling = false;
+    p->stage = PLACES_REST;
     p->free -= count;
     p->leased[frontend] += count;
     p->send_places(p->owner, frontend, count);
@@ -46,9 +61,13 @@ static bool answers_owed(const struct places *p) {
     return false;
 }
 
+static void begin_stage(struct places *p, enum places_stage stage, uint64_t now_ms) {
+    p->stage = stage;
+    p->stage_ends_ms = now_ms + PLACES_WAIT_MS;
+}
+
 static void recall_others(struct places *p, uint64_t now_ms) {
-    p->recalling = true;
-    p->recall_ends_ms = now_ms + PLACES_RECALL_MS;
+    begin_stage(p, PLACES_RECALL, now_ms);
     for (uint32_t i = 0; i < LINKS_MAX; i++) {
         if (p->present[i] && !p->recalled[i] && i != p->queue[0]) {
             p->recalled[i] = true;
@@ -76,7 +95,7 @@ static void shed(struct places *p) {
         share = share < p->leased[i] ? share : p->leased[i];
         left -= share;
         if (share && p->send_shed)
-            p->send_shed(p->owner, i, (uint32_t)share);
+            p->send_shed(p->owner, i, (uint32_t)share, false);
     }
 }
 
@@ -91,6 +110,24 @@ static void go_on_resizing(struct places *p) {
     shed(p);
 }
 
+/* False: nobody holds more than is due to it. */
+static bool shed_excess(struct places *p, uint64_t now_ms) {
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < LINKS_MAX && p->count_bound; i++) {
+        uint32_t excess = p->present[i] && i != p->queue[0] ? excess_of(p, i) : 0;
+        if (excess > most) {
+            most = excess;
+            p->shedding = i;
+        }
+    }
+    if (!most)
+        return false;
+    uint32_t step = clamp_block(p->total / count_present(p) / 16);
+    begin_stage(p, PLACES_SHED, now_ms);
+    p->send_shed(p->owner, p->shedding, most < step ? most : step, true);
+    return true;
+}
+
 /* Answers who can be answered, from the first in the queue. */
 static void serve(struct places *p, uint64_t now_ms) {
     go_on_resizing(p);
@@ -99,12 +136,27 @@ static void serve(struct places *p, uint64_t now_ms) {
             answer_first(p, block_size(p, p->queue[0]));
             continue;
         }
-        if (!p->recalling)
+        if (p->stage == PLACES_REST)
             recall_others(p, now_ms);
-        if (answers_owed(p))
+        if (p->stage != PLACES_RECALL || answers_owed(p) || shed_excess(p, now_ms))
             return;
         answer_first(p, 0);
     }
+}
+
+/* The time of a stage is over. Returns true if somebody was ended for it: then its places are waited for. */
+static bool end_guilty(struct places *p) {
+    bool ended = false;
+    for (uint32_t i = 0; i < LINKS_MAX; i++) {
+        bool silent = p->stage == PLACES_RECALL && p->recalled[i] && i != p->queue[0];
+        bool keeps = p->stage == PLACES_SHED && i == p->shedding && p->present[i] && excess_of(p, i);
+        if ((silent || keeps) && p->end) {
+            p->end(p->owner, i, silent ? "does not say which places for connections it does not use"
+                                       : "keeps places for connections that it does not have");
+            ended = true;
+        }
+    }
+    return ended;
 }
 
 void places_join(struct places *p, uint32_t frontend) {
@@ -120,7 +172,7 @@ void places_leave(struct places *p, uint32_t frontend, uint64_t now_ms) {
     p->present[frontend] = p->recalled[frontend] = false;
     for (uint32_t i = 0; i < p->queue_len; i++) {
         if (p->queue[i] == frontend) {
-            p->recalling = p->recalling && i != 0;
+            p->stage = i == 0 ? PLACES_REST : p->stage;
             queue_remove(p, i);
             break;
         }
@@ -163,20 +215,25 @@ void places_resize(struct places *p, uint32_t total, uint64_t now_ms) {
             p->send_recall(p->owner, i);
         }
     }
-    p->recall_ends_ms = now_ms + PLACES_RECALL_MS;
+    p->resize_ends_ms = now_ms + PLACES_WAIT_MS;
     serve(p, now_ms);
 }
 
+static uint64_t earlier(uint64_t a, uint64_t b) {
+    return !a || (b && b < a) ? b : a;
+}
+
 uint64_t places_tick(struct places *p, uint64_t now_ms) {
-    if (p->resizing && now_ms >= p->recall_ends_ms)
+    if (p->resizing && now_ms >= p->resize_ends_ms)
         shed(p);
-    if (p->resizing)
-        return p->recall_ends_ms;
-    if (!p->recalling)
-        return 0;
-    if (now_ms < p->recall_ends_ms)
-        return p->recall_ends_ms;
-    memset(p->recalled, 0, sizeof p->recalled); /* too late an answer still counts as places given back */
-    serve(p, now_ms);
-    return p->recalling ? p->recall_ends_ms : 0;
+    if (p->stage != PLACES_REST && now_ms >= p->stage_ends_ms) {
+        bool ended = end_guilty(p);
+        memset(p->recalled, 0, sizeof p->recalled); /* too late an answer still counts as places given back */
+        if (ended)
+            begin_stage(p, PLACES_END, now_ms);
+        else
+            answer_first(p, 0);
+        serve(p, now_ms);
+    }
+    return earlier(p->resizing ? p->resize_ends_ms : 0, p->stage != PLACES_REST ? p->stage_ends_ms : 0);
 }

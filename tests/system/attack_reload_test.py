@@ -4,7 +4,7 @@ import signal
 import socket
 import time
 
-from family import kill, live_router, wait_family
+from family import kill, live_router, stop_and_split, wait_family
 from harness import SLOWNESS, UNWATCHED, Client, bulkhead_only, wait_until
 from identity import REFUSED
 from reload_users_test import ANN, BEN, DONE, ReloadCase, users
@@ -34,29 +34,13 @@ class StoppedProcessTest(ReloadCase):
         client.connect(verbose=False, **connect)
         return client
 
-    def split(self, clients, stopped):
-        """Stops that frontend; returns those clients that another one has, and those that it has."""
-        kill(self.server, stopped, signal.SIGSTOP)
-        beside, held = [], []
-        for client in clients:
-            client.send(b"PING\r\n")
-        for client in clients:
-            client.socket.settimeout(0.3 * SLOWNESS)
-            try:
-                answers = client.socket.recv(100) == b"PONG\r\n"
-            except TimeoutError:
-                answers = False
-            client.socket.settimeout(10 * SLOWNESS)
-            (beside if answers else held).append(client)
-        return beside, held
-
     def test_a_frontend_has_no_veto(self):
         """A password changes while one frontend stands still: it is in force at the other one at once, and the stopped one is
         replaced by a process that has the new settings."""
         self.serve(users(ANN, BEN) + "max_payload: 1000\n", frontends=2, **UNWATCHED)
         stopped = self.server.child_pids()["frontend"][0]
         clients = [self.login("ben", "pb") for _ in range(12)]
-        beside, held = self.split(clients, stopped)
+        beside, held = stop_and_split(self.server, stopped, clients)
         self.assertTrue(beside and held, "twelve connections lie on both frontends")
         self.server.write_config(users(ANN, "user: ben, password: new") + "max_payload: 2000\n")
         begun = time.monotonic()

@@ -5,6 +5,7 @@ Only pids that are children of the test's own server are killed, through descrip
 
 import os
 import re
+import select
 import shlex
 import signal
 import struct
@@ -51,6 +52,21 @@ def kill(server, pid, number=signal.SIGKILL):
         return True
     finally:
         os.close(descriptor)
+
+
+def stop_and_split(server, frontend, clients):
+    """Stops that frontend, and returns those clients that other ones have, and those that it has."""
+    kill(server, frontend, signal.SIGSTOP)
+    for client in clients:
+        client.send(b"PING\r\n")
+    beside, held = [], {client.socket: client for client in clients}
+    while ready := select.select(list(held), [], [], 0.2 * SLOWNESS)[0]:
+        for one in ready:
+            client = held.pop(one)
+            client.expect_exact(b"PONG\r\n")
+            beside.append(client)
+    held = list(held.values())
+    return beside, held
 
 
 def private_bytes(server):

@@ -144,9 +144,9 @@ START_TEST(test_silence) {
     ck_assert_uint_eq(places_tick(&places, 0), 0);
     ck_assert_int_eq(want(1), 1);
     ck_assert_int_eq(want(0), -1);
-    ck_assert_uint_eq(places_tick(&places, 10), PLACES_RECALL_MS);
+    ck_assert_uint_eq(places_tick(&places, 10), PLACES_WAIT_MS);
     ck_assert_int_eq(take_answer(0), -1);
-    ck_assert_uint_eq(places_tick(&places, PLACES_RECALL_MS), 0);
+    ck_assert_uint_eq(places_tick(&places, PLACES_WAIT_MS), 0);
     ck_assert_int_eq(take_answer(0), 0);
     ck_assert_int_eq(places_back(&places, 1, 1, 0), ERR_OK);
     ck_assert_uint_eq(places.free, 1);
@@ -168,8 +168,9 @@ END_TEST
 
 static uint32_t sheds[LINKS_MAX];
 
-static void on_shed(void *owner, uint32_t frontend, uint32_t count) {
+static void on_shed(void *owner, uint32_t frontend, uint32_t count, bool strangers) {
     (void)owner;
+    (void)strangers;
     sheds[frontend] += count;
 }
 
@@ -211,10 +212,132 @@ START_TEST(test_shrink_in_silence) {
     }
     places_resize(&places, 1, 0);
     ck_assert_uint_ne(places_tick(&places, 0), 0);
-    places_tick(&places, PLACES_RECALL_MS);
+    places_tick(&places, PLACES_WAIT_MS);
     ck_assert_uint_eq(sheds[0] + sheds[1], 3);
     places_leave(&places, 0, 0); /* its death pays as well */
     ck_assert_uint_eq(places.owed, 1);
+}
+END_TEST
+
+/* ---- one that keeps what it does not use ---- */
+
+static uint32_t known[LINKS_MAX], strangers_told[LINKS_MAX], ended[LINKS_MAX];
+
+static uint32_t on_count(void *owner, uint32_t frontend) {
+    (void)owner;
+    return known[frontend];
+}
+
+static void on_end(void *owner, uint32_t frontend, const char *what) {
+    (void)owner;
+    ck_assert_ptr_nonnull(what);
+    ended[frontend]++;
+}
+
+static void on_strangers(void *owner, uint32_t frontend, uint32_t count, bool strangers) {
+    (void)owner;
+    ck_assert(strangers);
+    strangers_told[frontend] += count;
+}
+
+/* Frontend 0 has taken all places but those that the others hold. */
+static void hoard(uint32_t total, uint32_t frontends) {
+    open_places(total, frontends);
+    memset(known, 0, sizeof known);
+    memset(strangers_told, 0, sizeof strangers_told);
+    memset(ended, 0, sizeof ended);
+    places.count_bound = on_count;
+    places.end = on_end;
+    places.send_shed = on_strangers;
+    for (uint32_t i = 1; i < frontends; i++)
+        ck_assert_int_gt(want(i), 0);
+    while (places.free)
+        ck_assert_int_gt(want(0), 0);
+}
+
+/* It does not even answer: it is ended, and the one that asks waits for what comes back then. */
+START_TEST(test_hoarder_says_nothing) {
+    hoard(1000, 2);
+    ck_assert_int_eq(want(1), -1);
+    ck_assert_uint_eq(recalls[0], 1);
+    ck_assert_uint_eq(places_tick(&places, 1), PLACES_WAIT_MS);
+    ck_assert_uint_ne(places_tick(&places, PLACES_WAIT_MS), 0);
+    ck_assert_int_eq(take_answer(1), -1);
+    ck_assert_uint_eq(ended[0], 1);
+    places_leave(&places, 0, PLACES_WAIT_MS + 1);
+    ck_assert_int_gt(take_answer(1), 0);
+    ck_assert_uint_eq(places_tick(&places, PLACES_WAIT_MS + 2), 0);
+}
+END_TEST
+
+/* It says that all are in use, and the router knows of none: it must close some, or is ended. */
+START_TEST(test_hoarder_lies) {
+    hoard(1000, 2);
+    ck_assert_int_eq(want(1), -1);
+    ck_assert_int_eq(places_back(&places, 0, 0, 1), ERR_OK);
+    ck_assert_int_eq(take_answer(1), -1);
+    ck_assert_uint_gt(strangers_told[0], 0);
+    if (_i == 0) { /* an honest one with silent clients */
+        ck_assert_int_eq(places_back(&places, 0, strangers_told[0], 2), ERR_OK);
+        ck_assert_int_gt(take_answer(1), 0);
+        ck_assert_uint_eq(ended[0], 0);
+        return;
+    }
+    places_tick(&places, PLACES_WAIT_MS + 1);
+    ck_assert_uint_eq(ended[0], 1);
+    ck_assert_int_eq(take_answer(1), -1);
+    places_leave(&places, 0, PLACES_WAIT_MS + 2);
+    ck_assert_int_gt(take_answer(1), 0);
+}
+END_TEST
+
+/* What the router knows, and an equal share, are nobody else's; who has logged in meanwhile is no guilt. */
+START_TEST(test_due) {
+    hoard(1000, 2);
+    known[0] = places.leased[0];
+    ck_assert_int_eq(want(1), -1);
+    ck_assert_int_eq(places_back(&places, 0, 0, 1), ERR_OK);
+    ck_assert_int_eq(take_answer(1), 0);
+    ck_assert_uint_eq(strangers_told[0], 0);
+    known[0] = 0;
+    ck_assert_int_eq(want(1), -1);
+    ck_assert_int_eq(places_back(&places, 0, 0, 2), ERR_OK);
+    ck_assert_uint_gt(strangers_told[0], 0);
+    known[0] = places.leased[0];
+    places_tick(&places, PLACES_WAIT_MS + 2);
+    ck_assert_uint_eq(ended[0], 0);
+    ck_assert_int_eq(take_answer(1), 0);
+    while (places.leased[0] > 500)
+        ck_assert_int_eq(places_back(&places, 0, 1, 3), ERR_OK);
+    known[0] = strangers_told[0] = 0;
+    while (places.free)
+        ck_assert_int_gt(want(1), 0);
+    ck_assert_int_eq(want(1), -1);
+    ck_assert_int_eq(places_back(&places, 0, 0, 4), ERR_OK);
+    ck_assert_int_eq(take_answer(1), 0);
+    ck_assert_uint_eq(strangers_told[0], 0);
+}
+END_TEST
+
+/* A liar that gives back what it must each time keeps its share, and the others have the rest. */
+START_TEST(test_hoarder_obeys) {
+    hoard(1000, 4);
+    for (uint32_t i = 0; i < 3000; i++) {
+        uint32_t asks = 1 + i % 3, told = strangers_told[0];
+        int32_t got = want(asks);
+        if (got >= 0)
+            continue;
+        for (uint32_t k = 0; k < 4; k++) {
+            if (places.recalled[k])
+                ck_assert_int_eq(places_back(&places, k, 0, i), ERR_OK);
+        }
+        if (strangers_told[0] != told)
+            ck_assert_int_eq(places_back(&places, 0, strangers_told[0] - told, i), ERR_OK);
+        take_answer(asks);
+        known[asks] = places.leased[asks];
+    }
+    ck_assert_uint_eq(places.leased[0], 250);
+    ck_assert_uint_eq(ended[0] + ended[1] + ended[2] + ended[3], 0);
 }
 END_TEST
 
@@ -273,6 +396,10 @@ int main(void) {
     tcase_add_test(tcase, test_hostile);
     tcase_add_test(tcase, test_shrink);
     tcase_add_test(tcase, test_shrink_in_silence);
+    tcase_add_test(tcase, test_hoarder_says_nothing);
+    tcase_add_loop_test(tcase, test_hoarder_lies, 0, 2);
+    tcase_add_test(tcase, test_due);
+    tcase_add_test(tcase, test_hoarder_obeys);
     tcase_add_loop_test(tcase, test_random, 0, 5);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);

@@ -18,6 +18,8 @@ static uint64_t random_next(struct router *r) {
     return r->random;
 }
 
+enum { AHEAD = 8 }; /* who has been looked at in vain is seldom the only one */
+
 /* The members of one group in the order in which they are looked at. */
 struct look {
     uint32_t first, looked;
@@ -46,6 +48,8 @@ static inline bool decide(struct router *r, struct message *m, const struct queu
         }
         if (unlikely(m->later))
             return false;
+        if (run->run.count - place > AHEAD)
+            __builtin_prefetch(run->run.subs[place + AHEAD]);
         k->looked++;
         if (++place == run->run.count) {
             place = 0;
@@ -109,7 +113,8 @@ static enum step finish(struct router *r, struct message *m, struct choice *c, u
 
 static enum step go_on(struct router *r, struct message *m, uint64_t until, uint32_t *queued) {
     struct choice *c = &m->source->choice;
-    match_sort_queues(&r->match);
+    if (!r->match.queues_sorted)
+        match_sort_queues(&r->match);
     const struct queue_run *all = r->match.queue;
     for (uint32_t i = 0, j, total; i < r->match.queue_count; i = j) {
         for (j = i, total = 0; j < r->match.queue_count && all[j].queue == all[i].queue; j++)
@@ -138,8 +143,8 @@ static enum step go_on(struct router *r, struct message *m, uint64_t until, uint
 
 enum step choose_members(struct router *r, struct message *m, uint32_t *queued) {
     const struct match *found = &r->match;
-    uint64_t until = r->work + CHOICE_UNITS;
     r->work += (uint64_t)COST_QUEUE * found->queue_count;
+    uint64_t until = r->work + CHOICE_UNITS;
     if (unlikely(m->source->choice.active))
         return go_on(r, m, until, queued);
     if (!targets_reserve(r, found->queue_count))

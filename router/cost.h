@@ -30,7 +30,7 @@ enum {
 
     TURN_UNITS = 64 * 1024,           /* of one link in one turn */
     TURN_ALL_UNITS = 16 * TURN_UNITS, /* of all links in one turn */
-    CHOICE_UNITS = 2 * TURN_UNITS,
+    CHOICE_UNITS = 8 * TURN_UNITS,
     FANOUT_UNITS = 8 * TURN_UNITS,
     REMOVAL_UNITS = TURN_UNITS,
     CHANGES_UNITS = TURN_UNITS,

@@ -397,10 +397,12 @@ static void sort_queues(struct queue_run *runs, uint32_t count) {
 
 static void match_clear(struct match *m) {
     m->plain_count = m->plain_total = m->queue_count = 0;
+    m->queues_sorted = false;
 }
 
 void match_sort_queues(struct match *m) {
     sort_queues(m->queue, m->queue_count);
+    m->queues_sorted = true;
 }
 
 /* --- the price --- */

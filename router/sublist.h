@@ -14,6 +14,7 @@
 #ifndef ROUTER_SUBLIST_H
 #define ROUTER_SUBLIST_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -59,6 +60,7 @@ struct match {
     uint32_t plain_total; /* subscriptions in all plain runs */
     struct queue_run *queue;
     uint32_t queue_count, queue_cap; /* runs are ordered so that those of one group are neighbours */
+    bool queues_sorted;              /* by the numbers of their groups, the lowest first */
 };
 
 /* Null if memory is short. key and slab stay the caller's and must outlive the sublist. */
@@ -94,7 +96,7 @@ uint64_t sublist_bytes_used(const struct sublist *s);
  * match is ready. */
 enum { MATCH_VISIT_MAX = 8192, MATCH_QUEUES_MAX = 16384, MATCH_TOKENS_WHOLE = 12 };
 enum err sublist_match(struct sublist *s, struct view subject, struct match *m, uint32_t *visited);
-/* Brings all queue runs into the order of their groups' numbers, the lowest first. */
+/* Makes it queues_sorted. */
 void match_sort_queues(struct match *m);
 /* Fetches into the cache what a match of this subject will look at first, and, if deep, the node behind it (of use some time
  * after the call that was not deep). No effect but on time; the subject may be any bytes. */

@@ -18,6 +18,7 @@ struct client *client_new(struct frontend *f, int fd) {
     c->fd = fd;
     c->number = NO_NUMBER;
     c->options = RECORD_ECHO | RECORD_VERBOSE | RECORD_PEDANTIC;
+    c->window_cap = WINDOW_FIRST_UNITS;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
     if (epoll_ctl(f->epoll, EPOLL_CTL_ADD, fd, &event) != 0) {
         free(c);

@@ -66,8 +66,11 @@ enum {
     GATE_BYTES = 4 << 20,
     UNDER_WAY_BYTES = 64 << 20, /* what all clients together may have beyond max_pending, see output.c */
     DRAINS_BYTES = 64 * 1024, /* taken by a gated client: it drains */
-    WINDOW_UNITS = 512 * 1024, /* half of what one connection may have in the ingress ring; a record costs its bytes */
+    WINDOW_UNITS = 512 * 1024, /* half of what one connection may have in the ingress ring; a record costs its bytes and RECORD_UNITS */
     WINDOW_SHARED_UNITS = 32 * 1024, /* the same while other connections of this frontend send too */
+    WINDOW_FIRST_UNITS = 4096, /* of a new connection, before the router has shown how fast it handles its records */
+    WINDOW_DEAR_WORK = 8 << 20, /* units of the router's work (ring_writer_work): a window that costs more begins with one record again */
+    RECORD_UNITS = 256,        /* of a window, beside the bytes of each record */
     SHARED_MS = 50,            /* for so long after another one was read */
     SUB_UNITS = 512,           /* and a SUB or UNSUB so much more, because it costs the router more */
     SHARED_BYTES = 16 * 1024, /* payloads from here on are shared between the clients of a fan-out */
@@ -142,7 +145,8 @@ struct client {
     uint64_t last_pos; /* ring position behind its last record */
     uint64_t window_pos; /* ring position behind its last record in the half window before this one */
     uint32_t window_units; /* in this half window */
-    uint32_t window_cap;   /* after a stall: it may send so much before the router must have handled all; 0: no such bound */
+    uint32_t window_cap;   /* it may send so much before the router must have handled all; 0: no such bound */
+    uint64_t window_work;  /* of the router for this link, when the connection began to wait for its window */
     char *fence;       /* lines that wait for last_pos to be consumed */
     uint32_t fence_len, fence_cap;
     uint32_t fence_asked; /* fence_len when fence_owed was loaded */
@@ -343,7 +347,8 @@ void link_journal_trim(struct frontend *f, uint64_t consumed);
  * one connection's flood never makes the others wait long. */
 bool link_window(struct frontend *f, struct client *c);
 void link_window_pass(struct frontend *f);
-void link_window_probe(struct client *c); /* a stall ended by itself: the window begins with one record, and doubles */
+void link_window_probe(struct client *c); /* a stall ended by itself, or its records are dear: the window begins with one record, and
+                                            * doubles as long as the router is fast */
 /* Text that goes out when all records of c have been consumed and what they caused has been delivered. */
 void fence_add(struct frontend *f, struct client *c, const char *text, size_t len);
 /* True if a line that makes no record may join the fence that stands. False: its operation waits until that has passed. */

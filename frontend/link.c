@@ -30,7 +30,7 @@ uint8_t *link_claim(struct frontend *f, uint64_t len) {
 void link_put(struct frontend *f, struct client *c, uint64_t len) {
     ring_advance(&f->ingress, len);
     c->last_pos = f->ingress.head_pos;
-    c->window_units += (uint32_t)len;
+    c->window_units += (uint32_t)len + RECORD_UNITS;
 }
 
 bool link_small(struct frontend *f, struct client *c, enum record_type type, uint32_t aux) {
@@ -58,11 +58,22 @@ void link_ring(struct frontend *f) {
         log_debug("The router's doorbell does not take a ring");
 }
 
-/* ---- the window ---- */
+/* ---- the window ----
+ *
+ * What one connection has put into the ring, the others of this frontend wait for. Its bytes say little of what it costs the router: a
+ * message may have to be held against thousands of patterns. The router says beside `consumed` how much work it has done for this
+ * link. A connection that waited for its window while that grew by more than WINDOW_DEAR_WORK goes on with one record at a time,
+ * and gets more as long as that is cheap; and so does a new connection begin.
+ */
 
 void link_window_probe(struct client *c) {
     c->window_cap = 1;
     c->window_units = 1; /* first of all, what it sent before must have been handled */
+}
+
+static void window_wait(struct frontend *f, struct client *c) {
+    c->window_work = ring_writer_work(&f->ingress);
+    list_add(&f->deferred, &c->waits);
 }
 
 /* The same while it probes: a STALL for what it has sent must have been seen before it sends more. */
@@ -71,7 +82,7 @@ static bool window_probes(struct frontend *f, struct client *c) {
         return true;
     c->window_pos = c->last_pos;
     if (c->last_pos > f->consumed_acted) {
-        list_add(&f->deferred, &c->waits);
+        window_wait(f, c);
         return false;
     }
     c->window_units = 0;
@@ -88,7 +99,7 @@ bool link_window(struct frontend *f, struct client *c) {
         return true;
     if (c->window_pos > f->ingress.consumed_pos && ring_writer_refresh(&f->ingress) &&
         c->window_pos > f->ingress.consumed_pos) {
-        list_add(&f->deferred, &c->waits);
+        window_wait(f, c);
         return false;
     }
     c->window_pos = c->last_pos;
@@ -96,13 +107,24 @@ bool link_window(struct frontend *f, struct client *c) {
     return true;
 }
 
+/* A probing one is doubled at its next record, so this halves it. */
+static void window_shrink(struct client *c) {
+    if (c->window_cap == 0)
+        link_window_probe(c);
+    else
+        c->window_cap = c->window_cap > 4 ? c->window_cap / 4 : 1;
+}
+
 void link_window_pass(struct frontend *f) {
+    uint64_t work = ring_writer_work(&f->ingress);
     for (struct list_link *link = f->deferred.head.next, *next; link != &f->deferred.head; link = next) {
         struct client *c = list_entry(link, struct client, waits);
         next = link->next;
         if (c->window_pos > f->ingress.consumed_pos)
             continue;
         list_remove(link);
+        if (unlikely((int64_t)(work - c->window_work) > WINDOW_DEAR_WORK)) /* a new router counts from 0 */
+            window_shrink(c);
         client_wake(f, c);
     }
 }

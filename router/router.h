@@ -185,6 +185,8 @@ struct link {
     uint32_t *marked;
     uint32_t marked_at, marked_count, marked_cap;
 
+    uint64_t work; /* units of all that was done for its records */
+
     /* This link as a source: the record at the head of its ring waits for room in wait_link's egress. */
     bool waiting;
     uint8_t wait_link;

@@ -94,7 +94,7 @@ uint64_t sublist_bytes_used(const struct sublist *s);
  * '*', and of the groups of one pattern the oldest come first. A subject of up to MATCH_TOKENS_WHOLE tokens never meets the
  * first bound. *visited (if not null) gets the number of trie nodes visited, 0 in a sublist without patterns. A zeroed struct
  * match is ready. */
-enum { MATCH_VISIT_MAX = 8192, MATCH_QUEUES_MAX = 16384, MATCH_TOKENS_WHOLE = 12 };
+enum { MATCH_VISIT_MAX = 4096, MATCH_QUEUES_MAX = 16384, MATCH_TOKENS_WHOLE = 11 };
 enum err sublist_match(struct sublist *s, struct view subject, struct match *m, uint32_t *visited);
 /* Makes it queues_sorted. */
 void match_sort_queues(struct match *m);

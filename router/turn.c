@@ -65,7 +65,7 @@ static enum step take_one(struct router *r, struct link *l) {
 
 static bool take_some(struct router *r, struct link *l) {
     bool worked = false;
-    uint64_t until = r->work + TURN_UNITS;
+    uint64_t begun = r->work, until = begun + TURN_UNITS;
     while (r->work < until && l->state == LINK_LIVE) {
         if (ring_ready(&l->ingress) == 0) {
             if (!ring_reader_refresh(&l->ingress)) {
@@ -93,6 +93,7 @@ static bool take_some(struct router *r, struct link *l) {
         if (step == STEP_MORE)
             break;
     }
+    l->work += r->work - begun;
     return worked;
 }
 
@@ -186,9 +187,13 @@ void turn_commit(struct router *r) {
             ring_owe(&l->egress, l->spill.head_pos - l->spill.tail_pos);
         ring_publish(&l->egress);
     }
-    for (uint32_t i = 0; i < r->link_high; i++)
-        if (link_works(&r->link[i]) && r->link[i].dirty)
-            ring_release(&r->link[i].ingress);
+    for (uint32_t i = 0; i < r->link_high; i++) {
+        struct link *l = &r->link[i];
+        if (!link_works(l) || !l->dirty)
+            continue;
+        ring_charge(&l->ingress, l->work);
+        ring_release(&l->ingress);
+    }
     atomic_store_explicit(&p->done_no, no, memory_order_release);
     ring_fence();
     for (uint32_t i = 0; i < r->link_high; i++) {

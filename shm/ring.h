@@ -41,6 +41,7 @@ struct ring_data {
 /* The one page of the credit side. Written by the consumer alone. */
 struct ring_credit {
     _Alignas(64) _Atomic uint64_t consumed_pos; /* everything below may be overwritten */
+    _Atomic uint64_t work;                      /* what the records below have cost the consumer, in units of its own, since it began */
     _Alignas(64) _Atomic uint64_t sleep_no;     /* the consumer sleeps until there is a record: number of that sleep */
 };
 
@@ -142,6 +143,12 @@ static inline void ring_owe(struct ring_writer *w, uint64_t kept) {
     atomic_store_explicit(&w->data->owed_pos, w->head_pos + kept, memory_order_release);
 }
 
+/* What the consumer says that the records up to consumed_pos have cost it (router/cost.h). Believed as it is: it decides on
+ * nothing but how much is written at a time. */
+static inline uint64_t ring_writer_work(const struct ring_writer *w) {
+    return atomic_load_explicit(&w->credit->work, memory_order_relaxed);
+}
+
 /* After a publish and a full fence: true if the consumer sleeps and was not rung for yet; the caller then rings once. */
 static inline bool ring_writer_must_ring(struct ring_writer *w) {
     uint64_t no = atomic_load_explicit(&w->credit->sleep_no, memory_order_relaxed);
@@ -190,6 +197,11 @@ static inline void ring_release(struct ring_reader *r) {
         r->consumed_pos = r->tail_pos;
         atomic_store_explicit(&r->credit->consumed_pos, r->tail_pos, memory_order_release);
     }
+}
+
+/* Beside the release that follows. */
+static inline void ring_charge(struct ring_reader *r, uint64_t work) {
+    atomic_store_explicit(&r->credit->work, work, memory_order_relaxed);
 }
 
 /* After a release and a full fence: true if the producer sleeps for room and was not rung for yet. */

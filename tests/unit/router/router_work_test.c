@@ -20,7 +20,10 @@ enum { MEMBERS_DEPTH = 17, MANY_CONNS = 2000, WIDE = 500000 };
 enum { PATTERNS_DEPTH = MEMBERS_DEPTH - 1, SUBS_EACH = 250 };
 
 /* The dearest step of one record, and a turn's worth of removals and rechecks beside it. */
-enum { STEP_MOST = FANOUT_UNITS + (MATCH_VISIT_MAX + 4096) * COST_NODE, TURN_MOST = 4 * TURN_UNITS + 2 * STEP_MOST };
+enum {
+    STEP_MOST = FANOUT_UNITS + 2 * MATCH_VISIT_MAX * COST_NODE + MATCH_QUEUES_MAX * (COST_QUEUE + 2 * COST_TARGET),
+    TURN_MOST = STEP_MOST + 4 * TURN_UNITS
+};
 
 static struct world w;
 static struct edge *a, *b, *c; /* an attacker's, an honest one, and one that looks on */

@@ -81,7 +81,7 @@ START_TEST(test_hashes) {
     uint32_t good = send_user(e, "h", "secret"), bad = send_user(e, "h", "wrong"), unknown = send_user(e, "zz", "x");
     uint32_t plain = send_user(e, "a", "p"), wrong = send_user(e, "a", "q");
     ck_assert(wait_reply(e, plain)->bound);
-    ck_assert_uint_eq(e->reply[0].id, plain);
+    ck_assert_uint_eq(reply_at(e, 0)->id, plain);
     ck_assert(wait_reply(e, good)->bound);
     ck_assert(!wait_reply(e, bad)->bound);
     ck_assert(!wait_reply(e, unknown)->bound);
@@ -336,7 +336,7 @@ static void cancel(struct peer_edge *e, uint32_t id, uint32_t conn, uint32_t gen
 static uint32_t count_replies(const struct peer_edge *e, uint32_t reason) {
     uint32_t count = 0;
     for (uint32_t i = 0; i < e->reply_count; i++)
-        count += !e->reply[i].bound && e->reply[i].reason == reason;
+        count += !reply_at(e, i)->bound && reply_at(e, i)->reason == reason;
     return count;
 }
 

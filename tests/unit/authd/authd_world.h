@@ -37,7 +37,7 @@
 #include "shm/memfd.h"
 #include "shm/record.h"
 
-enum { EDGES = 2, DEADLINE_MS = 30000, ANSWERS_MAX = 4096 };
+enum { EDGES = 2, DEADLINE_MS = 30000, ANSWERS = 4096, ANSWER_BLOCKS = 256 };
 
 /* ---- the family around it ---- */
 
@@ -53,7 +53,7 @@ struct peer_edge {
     uint64_t incarnation;
     Bulkhead__Policy policy;
     uint32_t policies;
-    struct reply reply[ANSWERS_MAX];
+    struct reply *replies[ANSWER_BLOCKS]; /* see reply_at; they stay where they are, as more and more come */
     uint32_t reply_count, generation;
     char nonces[NONCE_ASK_MAX * NONCE_CHARS];
     uint32_t nonce_bytes;
@@ -95,11 +95,24 @@ static enum err on_policy(struct channel *c, void *owner, const void *message, c
     return ERR_OK;
 }
 
+static struct reply *reply_at(const struct peer_edge *e, uint32_t i) {
+    return &e->replies[i / ANSWERS][i % ANSWERS];
+}
+
+static struct reply *reply_new(struct peer_edge *e) {
+    uint32_t block = e->reply_count / ANSWERS;
+    ck_assert_uint_lt(block, ANSWER_BLOCKS);
+    if (!e->replies[block])
+        e->replies[block] = calloc(ANSWERS, sizeof(struct reply));
+    ck_assert_ptr_nonnull(e->replies[block]);
+    return reply_at(e, e->reply_count++);
+}
+
 static enum err on_bound(struct channel *c, void *owner, const void *message, const int *fds) {
     (void)c, (void)fds;
     struct peer_edge *e = owner;
     const Bulkhead__Bound *m = message;
-    struct reply *r = &e->reply[e->reply_count++];
+    struct reply *r = reply_new(e);
     *r = (struct reply){.bound = true, .id = m->id, .payload_max = m->payload_max};
     return binding_open(&r->binding, &f.key, m->sealed.data, (uint32_t)m->sealed.len);
 }
@@ -108,7 +121,7 @@ static enum err on_refusal(struct channel *c, void *owner, const void *message, 
     (void)c, (void)fds;
     struct peer_edge *e = owner;
     const Bulkhead__Refusal *m = message;
-    e->reply[e->reply_count++] = (struct reply){.id = m->id, .reason = m->reason};
+    *reply_new(e) = (struct reply){.id = m->id, .reason = m->reason};
     return ERR_OK;
 }
 
@@ -345,8 +358,8 @@ static uint32_t send_user(struct peer_edge *e, const char *user, const char *pas
 
 static const struct reply *find_reply(const struct peer_edge *e, uint32_t id) {
     for (uint32_t i = 0; i < e->reply_count; i++) {
-        if (e->reply[i].id == id)
-            return &e->reply[i];
+        if (reply_at(e, i)->id == id)
+            return reply_at(e, i);
     }
     return NULL;
 }

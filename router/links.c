@@ -103,11 +103,11 @@ static enum err spill_map(struct spill *s, int fd) {
         return e;
     uint8_t *area = mmap(NULL, 2 * cap, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (area == MAP_FAILED)
-        return ERR_SYSTEM;
+        return memfd_map_error();
     int prot = PROT_READ | PROT_WRITE;
     if (mmap(area, cap, prot, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ||
         mmap(area + cap, cap, prot, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
-        return ERR_SYSTEM;
+        return memfd_map_error();
     *s = (struct spill){.area = area, .cap = cap};
     return ERR_OK;
 }

@@ -1,5 +1,6 @@
 #include "shm/memfd.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -46,10 +47,14 @@ enum err memfd_size(int fd, size_t *bytes) {
     return ERR_OK;
 }
 
+enum err memfd_map_error(void) {
+    return errno == ENOMEM ? ERR_NOMEM : ERR_SYSTEM;
+}
+
 enum err memfd_map(void **at, int fd, size_t bytes, int writable) {
     void *mapped = mmap(NULL, bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
     if (mapped == MAP_FAILED)
-        return ERR_SYSTEM;
+        return memfd_map_error();
     *at = mapped;
     return ERR_OK;
 }

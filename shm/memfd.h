@@ -26,8 +26,12 @@ enum err memfd_seal_writer(int fd);
 /* Size of the memory behind fd in bytes. */
 enum err memfd_size(int fd, size_t *bytes);
 
-/* Maps all of fd; writable needs a writable descriptor. Closes nothing. */
+/* Maps all of fd; writable needs a writable descriptor. Closes nothing. ERR_NOMEM: there is no memory, or there are no
+ * addresses for it (ulimit -v); ERR_SYSTEM. */
 enum err memfd_map(void **at, int fd, size_t bytes, int writable);
+
+/* What an mmap that has just failed means. */
+enum err memfd_map_error(void);
 
 static inline size_t memfd_round(size_t bytes) {
     return (bytes + 4095) & ~(size_t)4095;

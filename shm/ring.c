@@ -23,11 +23,12 @@ enum err ring_map(struct ring_map *map, int data_fd, int credit_fd, bool produce
     int prot = producer ? PROT_READ | PROT_WRITE : PROT_READ;
     char *base = mmap(NULL, RING_PAGE + 2 * cap, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
-        return ERR_SYSTEM;
+        return memfd_map_error();
     if (mmap(base, data_bytes, prot, MAP_SHARED | MAP_FIXED, data_fd, 0) == MAP_FAILED ||
         mmap(base + data_bytes, cap, prot, MAP_SHARED | MAP_FIXED, data_fd, RING_PAGE) == MAP_FAILED) {
+        e = memfd_map_error();
         munmap(base, RING_PAGE + 2 * cap);
-        return ERR_SYSTEM;
+        return e;
     }
     void *credit;
     e = memfd_map(&credit, credit_fd, RING_PAGE, !producer);

@@ -59,6 +59,12 @@ static uint64_t ring_cap(uint32_t max_payload, uint32_t max_control_line, uint64
     return memfd_round(needed > 2 << 20 ? needed : 2 << 20);
 }
 
+uint64_t links_mapped_bytes(uint32_t max_payload, uint32_t max_control_line, uint64_t ring_bytes_least,
+                            uint64_t spill_bytes) {
+    uint64_t twice = 2 * ring_cap(max_payload, max_control_line, ring_bytes_least) + LINK_REPLAY_BYTES + spill_bytes;
+    return 2 * twice + sizeof(struct soft_link); /* each byte of a ring has two addresses */
+}
+
 enum err links_make(struct link_memory *m, uint32_t max_payload, uint32_t max_control_line, uint64_t ring_bytes_least,
                     uint64_t spill_bytes) {
     *m = none;

@@ -36,6 +36,9 @@ struct link_memory {
 enum err links_make(struct link_memory *m, uint32_t max_payload, uint32_t max_control_line, uint64_t ring_bytes,
                     uint64_t spill_bytes);
 
+/* Bytes of addresses that the router, which maps more of it than the edge, maps for such a link. */
+uint64_t links_mapped_bytes(uint32_t max_payload, uint32_t max_control_line, uint64_t ring_bytes, uint64_t spill_bytes);
+
 /* The descriptors in the order of ipc/control.proto; they stay links'. */
 void links_edge_fds(const struct link_memory *m, int fds[static LINK_EDGE_FDS]);
 void links_router_fds(const struct link_memory *m, int fds[static LINK_ROUTER_FDS]);

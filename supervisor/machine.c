@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { PATH_BYTES = 1024 };
@@ -86,4 +87,9 @@ uint64_t machine_memory(void) {
     size_t len = file_read("/proc/self/cgroup", cgroup, sizeof cgroup);
     uint64_t limit = machine_group_limit(view_of(cgroup, len), "/sys/fs/cgroup");
     return limit < memory ? limit : memory;
+}
+
+uint64_t machine_address_limit(void) {
+    struct rlimit limit;
+    return getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : limit.rlim_cur;
 }

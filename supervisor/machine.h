@@ -13,4 +13,7 @@ uint64_t machine_memory(void);
  * none. root: where the hierarchies are mounted. */
 uint64_t machine_group_limit(struct view cgroup, const char *root);
 
+/* Bytes of addresses that a process may take (ulimit -v); UINT64_MAX: there is no limit. */
+uint64_t machine_address_limit(void);
+
 #endif

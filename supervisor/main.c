@@ -30,6 +30,7 @@
 #include "shm/replies.h"
 #include "supervisor/descriptors.h"
 #include "supervisor/files.h"
+#include "supervisor/machine.h"
 #include "supervisor/notify.h"
 #include "supervisor/reader.h"
 #include "supervisor/signals.h"
@@ -232,6 +233,22 @@ static uint32_t count_frontends(const struct supervisor *s) {
              "-n, LimitNOFILE) to start all of them",
              limit, fit, wanted);
     return fit;
+}
+
+/* The router maps the memory of all links; authd's threads have stacks. Without so much the family would not come up. */
+static void check_addresses(const struct supervisor *s) {
+    enum { ROUTER_OWN = 64 << 20, AUTHD_ALL = 192 << 20 };
+    const struct options *o = &s->config.options;
+    uint64_t each = links_mapped_bytes((uint32_t)o->max_payload, (uint32_t)o->max_control_line, (uint64_t)o->ring_bytes,
+                                       (uint64_t)o->spill_bytes);
+    uint64_t needed = ROUTER_OWN + s->edge_count * each, limit = machine_address_limit();
+    needed = needed > AUTHD_ALL ? needed : AUTHD_ALL;
+    if (limit < needed)
+        log_die("Cannot start: a process may take %llu MB of memory here (ulimit -v, LimitAS), but with %u frontends the "
+                "router needs %llu MB, %llu of them for each. Raise the limit, start fewer frontends, or make max_payload or "
+                "rings.spill smaller",
+                (unsigned long long)(limit >> 20), s->edge_count, (unsigned long long)(needed >> 20),
+                (unsigned long long)(each >> 20));
 }
 
 static void lay_out(struct supervisor *s) {
@@ -501,6 +518,7 @@ int main(int argc, char **argv) {
     say_hello(&s);
     configure_spawner(&s);
     open_places(&s);
+    check_addresses(&s);
     write_pid(&s);
     open_listeners(&s);
     make_memory(&s);

@@ -1,4 +1,5 @@
-"""A limit of open files that is too low: said at the start, shared out, and no reason to spin or to fill a disk."""
+"""Limits of open files and of memory that are too low: said at the start, shared out, and no reason to spin or to fill a
+disk."""
 
 import os
 import select
@@ -17,17 +18,17 @@ REFUSED = b"-ERR 'maximum connections exceeded'\r\n"
 NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"] if os.geteuid() == 0 else []
 
 
-def limited(limit, *words):
-    """The command line of a server under that limit. Not as root, who raises it."""
-    return [*NOBODY, "sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh", EXECUTABLE, "-a", "127.0.0.1", *words]
+def limited(limit, *words, kind="n"):
+    """The command line of a server under that limit. Not as root, who raises that of open files."""
+    return [*NOBODY, "sh", "-c", f'ulimit -{kind} {limit}; exec "$@"', "sh", EXECUTABLE, "-a", "127.0.0.1", *words]
 
 
 @bulkhead_only("nats-server waits and refuses nobody")
 class FewDescriptorsTest(unittest.TestCase):
-    def serve(self, limit, *words, settle=True):
+    def serve(self, limit, *words, kind="n"):
         server = Server.__new__(Server)
         server.port = free_port()
-        process = subprocess.Popen(limited(limit, "-p", str(server.port), *words), stdin=subprocess.DEVNULL,
+        process = subprocess.Popen(limited(limit, "-p", str(server.port), *words, kind=kind), stdin=subprocess.DEVNULL,
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/")
         self.addCleanup(process.stdout.close)
         self.addCleanup(process.wait)
@@ -38,12 +39,11 @@ class FewDescriptorsTest(unittest.TestCase):
         server._log_reader = threading.Thread(target=server._read_log, daemon=True)
         server._log_reader.start()
         self.addCleanup(process.terminate)
-        if settle:
-            server.wait_log("Server is ready")
+        server.wait_log("Server is ready")
         return server
 
-    def refused_start(self, limit, *words):
-        result = subprocess.run(limited(limit, "-p", "-1", *words), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+    def refused_start(self, limit, *words, kind="n"):
+        result = subprocess.run(limited(limit, "-p", "-1", *words, kind=kind), stdin=subprocess.DEVNULL, capture_output=True, text=True,
                                 timeout=DEADLINE, cwd="/")
         self.assertEqual(result.returncode, 1, result.stderr)
         return result.stderr
@@ -54,6 +54,17 @@ class FewDescriptorsTest(unittest.TestCase):
                       self.refused_start(64))
         self.assertIn("[FTL] Cannot start: a process may open 100 files here, but 4 frontends need 160. ",
                       self.refused_start(100, "--frontends", "4"))
+
+    @unittest.skipIf(is_sanitized(), "a sanitizer takes all addresses")
+    def test_too_little_memory_to_start(self):
+        """The same of addresses: what each process may map."""
+        self.assertRegex(self.refused_start(300000, "--frontends", "2", kind="v"),
+                         r"\[FTL\] Cannot start: a process may take 292 MB of memory here \(ulimit -v, LimitAS\), but with 2 "
+                         r"frontends the router needs 3\d\d MB, 1\d\d of them for each\. Raise the limit, ")
+        server = self.serve(400000, "--frontends", "2", kind="v")
+        client = Client(server, verbose=False)
+        self.addCleanup(client.close)
+        client.fence()
 
     def test_just_enough_to_start(self):
         server = self.serve(94, "--frontends", "1")

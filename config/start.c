@@ -7,6 +7,7 @@
 #include "config/lexer.h"
 #include "config/room.h"
 #include "config/tls.h"
+#include "shm/record.h"
 
 typedef void start_check(struct checker *c);
 
@@ -43,6 +44,16 @@ static void check_lame_duck(struct checker *c) {
         problem_at(c, config_find(c->config, "lame_duck_grace_period"),
                    "lame duck grace period (%D) should be strictly lower than lame duck duration (%D)",
                    o->lame_duck_grace_period_ns, o->lame_duck_duration_ns);
+}
+
+/* What one link must be able to keep: a message of the largest size, and the records that the router leaves room for beside it. */
+static void check_spill(struct checker *c) {
+    const struct options *o = &c->config->options;
+    const struct value *spill = config_find(c->config, "rings.spill");
+    int64_t least = (int64_t)record_spill_least((uint64_t)o->max_payload, (uint64_t)o->max_control_line);
+    if (spill && o->max_payload > 0 && o->spill_bytes < least)
+        problem_at(c, spill, "rings.spill (%d) must hold a message of max_payload (%d): %d bytes at least", o->spill_bytes,
+                   o->max_payload, least);
 }
 
 static void check_payload(struct checker *c) {
@@ -404,7 +415,7 @@ static void check_tls(struct checker *c) {
 
 enum err config_check_start(struct config *c) {
     static start_check *const checks[] = {
-        lift_limits,   check_lame_duck,      check_payload, check_operators,   check_leafnodes, check_no_auth_user,
+        lift_limits,   check_lame_duck,      check_payload, check_spill, check_operators,   check_leafnodes, check_no_auth_user,
         check_gateway, check_websocket,      check_system_account,             check_bounds,    check_names,
         check_room,    check_unsupported,    check_built,   check_accounts_built,               check_tls,
         keep_process_ids};

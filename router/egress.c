@@ -273,8 +273,30 @@ void egress_watch(struct router *r, struct link *l) {
         l->full_consumed = l->egress.consumed_pos;
         l->full_since = l->spilling ? r->now : 0;
     } else if (r->now - l->full_since > (uint64_t)r->settings.edge_dead_ms * 1000000u) {
-        uint64_t lost = l->egress.produced_pos - l->egress.consumed_pos;
-        counter_add(r->counters, COUNTER_LOST, lost > 0);
         link_end(r, l, "it has taken nothing from its full ring for too long");
     }
+}
+
+/* ---- what is lost with an edge ---- */
+
+enum { LOST_AT_ONCE = 4096 };
+
+bool egress_lost_step(struct router *r, struct link *l) {
+    struct ring_writer *w = &l->egress;
+    struct spill *s = &l->spill;
+    for (uint32_t i = 0; i < LOST_AT_ONCE; i++) {
+        bool in_ring = w->consumed_pos != w->head_pos;
+        if (!in_ring && s->tail_pos == s->head_pos)
+            return true;
+        uint64_t left = in_ring ? w->head_pos - w->consumed_pos : s->head_pos - s->tail_pos;
+        struct record rec;
+        memcpy(&rec, in_ring ? w->area + w->consumed_pos % w->cap : s->area + s->tail_pos % s->cap, sizeof rec);
+        uint64_t len = ring_round(rec.len);
+        if (rec.len < RECORD_HEADER || len > left)
+            len = left; /* the edge's position was on no record's border */
+        else if ((rec.type == RECORD_DELIVER || rec.type == RECORD_DELIVER_MORE) && !(rec.flags & RECORD_UNCOUNTED))
+            counter_add(r->counters, COUNTER_LOST, rec.target_count);
+        *(in_ring ? &w->consumed_pos : &s->tail_pos) += len;
+    }
+    return false;
 }

@@ -227,6 +227,8 @@ void link_end(struct router *r, struct link *l, const char *why) {
         r->spilling_count--;
     }
     stall_resume(r, &l->stalled);
+    if (l->egress.credit)
+        ring_writer_refresh(&l->egress); /* what it has taken until now is not lost */
     l->state = LINK_ENDING;
     l->end_conn = 0;
     r->commit_due = true;
@@ -236,4 +238,26 @@ void link_end(struct router *r, struct link *l, const char *why) {
         l->end_told = true;
         note_send(&r->control, NOTE_LINK_BAD, l->number, l->incarnation);
     }
+}
+
+bool links_clear(struct router *r) {
+    bool worked = false;
+    turn_works_on(r, WORK_REMOVAL);
+    for (uint32_t i = 0; i < r->link_high; i++) {
+        struct link *l = &r->link[i];
+        if (l->state != LINK_ENDING)
+            continue;
+        if (!egress_lost_step(r, l)) {
+            worked = true;
+            continue;
+        }
+        if (!l->down || !link_is_clear(l))
+            continue;
+        worked = true;
+        uint64_t incarnation = l->incarnation;
+        link_unmap(r, l);
+        note_send(&r->control, NOTE_LINK_GONE, i, incarnation);
+    }
+    turn_works_on(r, WORK_NONE);
+    return worked;
 }

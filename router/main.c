@@ -46,6 +46,7 @@ enum { STATE_NEW = 0, STATE_SPARE, STATE_SERVING };
 #define IN_SERVING (1u << STATE_SERVING)
 #define IN_ALL     (IN_NEW | IN_SPARE | IN_SERVING)
 
+enum { FOLLOW_MS = 1000 }; /* a spare reads on in the account book */
 enum { EVENT_CONTROL = 1, EVENT_AUTHD = 2, EVENT_BELL = 100 };
 
 static struct router router; /* one per process; large, so not on the stack */
@@ -119,8 +120,11 @@ static enum err on_prepare(struct channel *c, void *owner, const void *message, 
     uint64_t cap = UINT64_MAX;
     for (uint32_t i = 0; i < r->link_high; i++) {
         const struct link *l = &r->link[i];
-        if (l->state == LINK_LIVE && l->ingress.cap < cap)
-            cap = l->ingress.cap;
+        if (l->state != LINK_LIVE)
+            continue;
+        uint64_t spill = 2 * (l->spill.cap - CONTROL_RESERVE); /* an overflow holds one of the largest records, a ring two */
+        cap = l->ingress.cap < cap ? l->ingress.cap : cap;
+        cap = spill < cap ? spill : cap;
     }
     return settings_prepare(&r->change, c, message, cap);
 }
@@ -139,16 +143,26 @@ static enum err on_commit(struct channel *c, void *owner, const void *message, c
     return note_send(c, NOTE_APPLIED, r->settings.generation, 0);
 }
 
+static enum err on_book(struct channel *c, void *owner, const void *message, const int *fds) {
+    (void)c, (void)message;
+    struct router *r = owner;
+    enum err e = r->book.at ? ERR_STATE : book_open(&r->book, fds[0], false);
+    close(fds[0]);
+    if (e == ERR_OK)
+        accounts_read(r);
+    return e;
+}
+
 static enum err on_kernel(struct channel *c, void *owner, const void *message, const int *fds) {
     struct router *r = owner;
     const Bulkhead__Kernel *m = message;
     void *page, *replies;
     enum err e = memfd_map(&page, fds[0], sizeof(struct commit_page), 1);
+    if (e == ERR_OK && !r->book.at)
+        e = ERR_STATE;
     if (e == ERR_OK)
-        e = book_open(&r->book, fds[1], false);
-    if (e == ERR_OK)
-        e = memfd_map(&replies, fds[2], sizeof(struct replies_table), 1);
-    for (int i = 0; i < 3; i++)
+        e = memfd_map(&replies, fds[1], sizeof(struct replies_table), 1);
+    for (int i = 0; i < 2; i++)
         close(fds[i]);
     if (e != ERR_OK)
         return e;
@@ -156,7 +170,7 @@ static enum err on_kernel(struct channel *c, void *owner, const void *message, c
     replies_open(&r->replies, replies, &r->key);
     r->epoch = m->epoch;
     r->died_signal = m->died_signal;
-    accounts_read(r);
+    accounts_read(r); /* what is new since the spare looked last */
     c->state = STATE_SERVING;
     return ERR_OK;
 }
@@ -242,7 +256,8 @@ static const struct channel_rule control_rules[] = {
     {MESSAGE_SETTINGS, 1, IN_NEW, 4096, &bulkhead__settings__descriptor, on_settings},
     {MESSAGE_PREPARE, 0, IN_SPARE | IN_SERVING, 4096, &bulkhead__settings__descriptor, on_prepare},
     {MESSAGE_COMMIT, 0, IN_SPARE | IN_SERVING, 64, &bulkhead__commit__descriptor, on_commit},
-    {MESSAGE_KERNEL, 3, IN_SPARE, 64, &bulkhead__kernel__descriptor, on_kernel},
+    {MESSAGE_BOOK, 1, IN_SPARE, 0, &bulkhead__book__descriptor, on_book},
+    {MESSAGE_KERNEL, 2, IN_SPARE, 64, &bulkhead__kernel__descriptor, on_kernel},
     {MESSAGE_LINK, 10, IN_SERVING, 64, &bulkhead__link__descriptor, on_link},
     {MESSAGE_BEGIN, 0, IN_SERVING, 64, &bulkhead__begin__descriptor, on_begin},
     {MESSAGE_LINK_DOWN, 0, IN_SERVING, 64, &bulkhead__link_down__descriptor, on_link_down},
@@ -320,6 +335,8 @@ static bool has_work(struct router *r) {
 static int sleep_ms(const struct router *r) {
     if (r->begun && !r->running)
         return 5;
+    if (!r->begun)
+        return FOLLOW_MS;
     if (r->waiting_count != 0 || r->spilling_count != 0)
         return 1;
     return r->expiring ? 1000 : -1;
@@ -342,26 +359,9 @@ static void wait_for_work(struct router *r, struct idle *idle) {
         poll_events(r, sleep_ms(r));
 }
 
-/* Links whose edge has gone, when nothing of them is left. */
-static bool clear_links(struct router *r) {
-    bool worked = false;
-    for (uint32_t i = 0; i < r->link_high; i++) {
-        struct link *l = &r->link[i];
-        if (l->state != LINK_ENDING || !l->down || !link_is_clear(l))
-            continue;
-        worked = true;
-        turn_works_on(r, WORK_REMOVAL);
-        uint64_t incarnation = l->incarnation;
-        link_unmap(r, l);
-        note_send(&r->control, NOTE_LINK_GONE, i, incarnation);
-    }
-    turn_works_on(r, WORK_NONE);
-    return worked;
-}
-
 static void run(struct router *r) {
     struct idle idle = {0};
-    uint64_t last_look = 0, last_expiry = 0;
+    uint64_t last_look = 0, last_expiry = 0, last_followed = 0;
     for (;;) {
         bool worked = false;
         r->now = clock_mono_ns();
@@ -375,7 +375,7 @@ static void run(struct router *r) {
         if (r->running) {
             worked |= turn_run(r);
             if (unlikely(r->wary & WARY_DEAD))
-                worked |= clear_links(r);
+                worked |= links_clear(r);
         } else if (r->begun) {
             worked |= takeover_step(r);
         }
@@ -387,6 +387,10 @@ static void run(struct router *r) {
             last_look = r->now;
             r->wall = clock_wall_s();
             poll_events(r, 0);
+        }
+        if (!r->begun && r->book.at && r->now - last_followed > FOLLOW_MS * 1000000u) {
+            last_followed = r->now;
+            accounts_read(r); /* a spare: nobody tells it that the book has grown */
         }
         if (r->expiring && r->running && r->wall != last_expiry) {
             last_expiry = r->wall;

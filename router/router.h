@@ -50,7 +50,7 @@ enum {
     SLOTS_MAX = SLOT_CHUNKS_MAX * CHUNK, /* of one link */
     CONN_CHUNKS_MAX = SOFT_CONNS_MAX / CHUNK,
     ACCOUNTS_MAX = 64 * 1024,
-    CONTROL_RESERVE = 64 * 1024, /* bytes of an egress ring that messages leave to control records */
+    CONTROL_RESERVE = RECORD_RESERVE, /* bytes of an egress ring that messages leave to control records */
     SPREAD_SUBS = 32 * 1024,     /* subscriptions of one account from which on the next records are looked at ahead */
     SETS_MAX = 1 << 20,          /* permission sets */
     FANOUT_AT_ONCE = 16 * 1024,  /* targets of a message that is planned and written in one step */
@@ -360,6 +360,8 @@ enum err link_open(struct router *r, struct link *l); /* rings and overflow at t
 void link_end(struct router *r, struct link *l, const char *why); /* nothing more is taken from it nor given to it */
 bool link_is_clear(const struct link *l); /* of an ending link's connections nothing is left (removal.c) */
 void link_unmap(struct router *r, struct link *l);
+/* Links whose edge has gone, when nothing of them is left: unmapped, and NOTE_LINK_GONE sent. True if something was done. */
+bool links_clear(struct router *r);
 void link_ring(struct link *l);
 
 /* ---- egress.c ---- */
@@ -377,6 +379,8 @@ bool egress_spill_write(struct router *r, struct link *l); /* overflow to ring; 
 /* A source cannot go on because l has no room: decides between waiting, spilling and ending l. True: try again at once. */
 bool egress_wait(struct router *r, struct link *source, struct link *l);
 void egress_wait_end(struct router *r, struct link *source);
+/* Goes on counting what an ending link's edge has not taken (COUNTER_LOST); true when all is counted. */
+bool egress_lost_step(struct router *r, struct link *l);
 void egress_watch(struct router *r, struct link *l); /* ends an edge that makes no progress */
 
 /* ---- accounts.c ---- */

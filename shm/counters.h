@@ -31,7 +31,7 @@
     X(POISONED, "records skipped because a router died of them")                                                       \
     X(SPILLED, "records that went through an overflow")                                                                \
     X(STALLS, "publishers stalled")                                                                                    \
-    X(LOST, "messages lost with an edge that was ended")                                                               \
+    X(LOST, "deliveries that an edge had not taken when it ended")                                                               \
     X(SERIAL_HIGH, "highest binding serial given out")                                                                 \
     X(PEER_HIGH, "address of the connection being worked on, upper half")                                              \
     X(PEER_LOW, "the same, lower half")                                                                                \

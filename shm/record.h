@@ -140,6 +140,13 @@ static inline uint64_t record_bytes_max(uint64_t payload_max, uint64_t control_l
     return RECORD_HEADER + 8u * RECORD_TARGETS_MAX + 2 * texts + payload_max + 8;
 }
 
+enum { RECORD_RESERVE = 64 * 1024 }; /* of an egress ring or overflow: what messages leave to control records */
+
+/* Bytes that an overflow has at least, else the largest message would find no room even in an empty one. */
+static inline uint64_t record_spill_least(uint64_t payload_max, uint64_t control_line_max) {
+    return record_bytes_max(payload_max, control_line_max) + RECORD_RESERVE;
+}
+
 /* Where a record's parts lie, from its start. */
 struct record_parts {
     uint32_t targets;

@@ -22,7 +22,7 @@
 #define SO_PASSRIGHTS 83
 #endif
 
-enum { RETRY_MS = 1000, NOTES_PER_TURN = 256 };
+enum { RETRY_MS = 1000, NOTES_PER_TURN = 256, LAST_NOTES = 4096 };
 
 struct child *child_of(struct supervisor *s, Bulkhead__Role role, uint32_t index) {
     const struct family_role *row = family_role(role);
@@ -314,12 +314,20 @@ static bool is_own_signal(int signal_number) {
     return false;
 }
 
+/* What it said before it died still holds: a router's word, say, that a link's edge has broken a rule. */
+static void read_last_notes(struct supervisor *s, struct child *c) {
+    struct note note;
+    for (int i = 0; i < LAST_NOTES && !c->blamed && note_receive(c->control.fd, &note) == ERR_OK; i++)
+        on_note(s, c, &note);
+}
+
 void child_on_exit(struct supervisor *s, struct child *c) {
     siginfo_t info = {0};
     if (!c->pid || waitid((idtype_t)P_PIDFD, (id_t)c->pidfd, &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
         return;
     int signal_number;
     bool fault = judge_death(s, c, &info, &signal_number);
+    read_last_notes(s, c);
     stop_polling(s, c);
     epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, c->pidfd, NULL);
     close(c->pidfd);

@@ -68,6 +68,8 @@ uint64_t links_mapped_bytes(uint32_t max_payload, uint32_t max_control_line, uin
 enum err links_make(struct link_memory *m, uint32_t max_payload, uint32_t max_control_line, uint64_t ring_bytes_least,
                     uint64_t spill_bytes) {
     *m = none;
+    uint64_t spill_least = record_spill_least(max_payload, max_control_line);
+    spill_bytes = spill_bytes < spill_least ? spill_least : spill_bytes;
     size_t ring_bytes = ring_data_bytes(ring_cap(max_payload, max_control_line, ring_bytes_least));
     enum err e = piece_make(&m->ingress_data, "ingress", ring_bytes);
     if (e == ERR_OK)
@@ -81,7 +83,7 @@ enum err links_make(struct link_memory *m, uint32_t max_payload, uint32_t max_co
     if (e == ERR_OK)
         e = piece_make(&m->replay_credit, "replay credit", RING_PAGE);
     if (e == ERR_OK)
-        e = memfd_make(&m->spill, "overflow", spill_bytes ? spill_bytes : 1, 0);
+        e = memfd_make(&m->spill, "overflow", memfd_round(spill_bytes), 0);
     if (e == ERR_OK)
         e = memfd_make(&m->soft, "soft state", sizeof(struct soft_link), 0);
     if (e == ERR_OK &&

@@ -49,7 +49,7 @@ static void put_to_work(struct supervisor *s, struct child *c) {
     Bulkhead__Kernel kernel = BULKHEAD__KERNEL__INIT;
     kernel.epoch = ++s->epoch;
     kernel.died_signal = s->died_signal;
-    child_send(s, c, MESSAGE_KERNEL, &kernel.base, (int[]){s->commit_fd, s->book_reader_fd, s->replies_fd}, 3);
+    child_send(s, c, MESSAGE_KERNEL, &kernel.base, (int[]){s->commit_fd, s->replies_fd}, 2);
     send_links(s);
     child_introduce(s, c, child_of(s, BULKHEAD__ROLE__ROLE_AUTHD, 0));
     child_send(s, c, MESSAGE_BEGIN, NULL, NULL, 0);
@@ -69,8 +69,10 @@ void routers_start(struct supervisor *s) {
         struct child *c = child_of(s, BULKHEAD__ROLE__ROLE_ROUTER, i);
         bool wanted = !s->router || s->router_state == ROUTER_READY;
         if (wanted && !c->pid && c->restart_ms <= s->now_ms &&
-            child_start(s, c, s->counters_fd[c->role->role]) == ERR_OK)
+            child_start(s, c, s->counters_fd[c->role->role]) == ERR_OK) {
+            child_send(s, c, MESSAGE_BOOK, NULL, &s->book_reader_fd, 1);
             fill_vacancy(s);
+        }
     }
 }
 

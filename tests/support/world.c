@@ -246,21 +246,6 @@ void world_die(struct world *w) {
     w->router = NULL;
 }
 
-/* As in router/main.c, which keeps it to itself. */
-static bool clear_links(struct router *r) {
-    bool worked = false;
-    for (uint32_t i = 0; i < r->link_high; i++) {
-        struct link *l = &r->link[i];
-        if (l->state != LINK_ENDING || !l->down || !link_is_clear(l))
-            continue;
-        worked = true;
-        uint64_t incarnation = l->incarnation;
-        link_unmap(r, l);
-        note_send(&r->control, NOTE_LINK_GONE, i, incarnation);
-    }
-    return worked;
-}
-
 static bool router_step(struct router *r) {
     channel_flush(&r->control); /* router/main.c does so when there is room */
     bool worked = changes_step(r);
@@ -268,7 +253,7 @@ static bool router_step(struct router *r) {
         return takeover_step(r) || true;
     worked |= turn_run(r);
     if (r->wary & WARY_DEAD)
-        worked |= clear_links(r);
+        worked |= links_clear(r);
     if (r->expiring)
         admit_expire(r);
     return worked;

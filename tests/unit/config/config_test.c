@@ -170,6 +170,8 @@ START_TEST(what_a_start_refuses) {
         const char *text, *said; /* the first line; "" for none */
     } rows[] = {
         {"", ""},
+        {"max_payload: 1mb\nrings { spill: 1mb }",
+         "t.conf:2:9: rings.spill (1048576) must hold a message of max_payload (1048576): 1155104 bytes at least"},
         {"max_payload: 8mb\nmax_pending: 1mb", "t.conf:1:0: max_payload (8388608) cannot be higher than max_pending (1048576)"},
         {"lame_duck_duration: 30s\nlame_duck_grace_period: 30s",
          "t.conf:2:1: lame duck grace period (30s) should be strictly lower than lame duck duration (30s)"},

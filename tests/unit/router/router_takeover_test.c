@@ -341,6 +341,40 @@ START_TEST(test_notes) {
 }
 END_TEST
 
+/* What an edge has not taken when it ends is counted: what lies in its ring, and in its overflow. */
+START_TEST(test_lost) {
+    setup();
+    uint32_t slot = edge_subscribe(b, b_conn, "f", NULL, RECORD_NO_SLOT, 0);
+    edge_subscribe(b, b_conn, "f", NULL, RECORD_NO_SLOT, 0);
+    world_settle(&w);
+    static uint8_t payload[1000];
+    b->paused = true;
+    for (int k = 0; k < 4; k++) {
+        for (int i = 0; i < 100; i++)
+            edge_pub(a, a_conn, "f", NULL, payload, sizeof payload, 0);
+        edge_publish(a);
+        for (int i = 0; i < 10; i++)
+            world_step(&w);
+        world_pass(&w, 25);
+    }
+    ck_assert(w.router->link[1].spilling);
+    b->read_max = 30;
+    edge_read(b);
+    ring_release(&b->egress);
+    uint32_t taken = b->sub[slot].delivered;
+    ck_assert_uint_gt(taken, 10);
+    if (_i == 1) /* its position is on no record's border: something is counted, and nothing goes wrong */
+        atomic_store(&b->egress.credit->consumed_pos, b->egress.consumed_pos + 8);
+    world_edge_down(&w, b);
+    uint64_t lost = counter_get(w.counters, COUNTER_LOST);
+    if (_i == 0)
+        ck_assert_uint_eq(lost, 2 * (400 - taken));
+    else
+        ck_assert_uint_lt(lost, 2 * (400 - taken));
+    world_free(&w);
+}
+END_TEST
+
 /* An EPOCH that finds no room is work that is left, once there is room. */
 START_TEST(test_epoch) {
     setup();
@@ -384,6 +418,7 @@ int main(void) {
     tcase_add_loop_test(c, test_subs_max, 0, 2);
     tcase_add_test(c, test_other_limits);
     tcase_add_loop_test(c, test_ended_link, 0, 4);
+    tcase_add_loop_test(c, test_lost, 0, 2);
     tcase_add_test(c, test_notes);
     tcase_add_test(c, test_epoch);
     suite_add_tcase(suite, c);

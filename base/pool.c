@@ -42,12 +42,16 @@ static void open_unlink(struct pool *p, uint32_t number) {
 
 static bool directory_grow(struct pool *p) {
     uint32_t cap = p->chunk_cap == 0 ? 4 : p->chunk_cap * 2;
+    char **bases = realloc(p->bases, cap * sizeof *bases);
+    if (bases == NULL)
+        return false;
+    p->bases = bases;
     struct pool_chunk *chunks = realloc(p->chunks, cap * sizeof *chunks);
     if (chunks == NULL)
         return false;
     if (p->chunk_cap == 0)
         p->chunk_count = 1;
-    p->bytes += (cap - p->chunk_cap) * sizeof *chunks;
+    p->bytes += (cap - p->chunk_cap) * (sizeof *chunks + sizeof *bases);
     p->chunks = chunks;
     p->chunk_cap = cap;
     return true;
@@ -67,7 +71,8 @@ static bool chunk_new(struct pool *p, uint32_t piece_units) {
     if (reuse)
         p->unused_first = p->chunks[number].next;
     p->chunks[number] = (struct pool_chunk){
-        .base = base, .piece_units = (uint16_t)piece_units, .unit_count = (uint16_t)unit_count, .free_first = NO_UNIT};
+        .piece_units = (uint16_t)piece_units, .unit_count = (uint16_t)unit_count, .free_first = NO_UNIT};
+    p->bases[number] = base;
     p->chunks_of[piece_units]++;
     p->live_chunks++;
     p->bytes += (size_t)unit_count * POOL_UNIT;
@@ -78,7 +83,8 @@ static bool chunk_new(struct pool *p, uint32_t piece_units) {
 /* The chunk is empty and in no list. */
 static void chunk_drop(struct pool *p, uint32_t number) {
     struct pool_chunk *c = &p->chunks[number];
-    free(c->base);
+    free(p->bases[number]);
+    p->bases[number] = NULL;
     p->bytes -= (size_t)c->unit_count * POOL_UNIT;
     p->chunks_of[c->piece_units]--;
     p->live_chunks--;
@@ -98,11 +104,11 @@ void *pool_take(struct pool *p, size_t size, uint32_t *ref) {
     uint32_t unit = c->free_first;
     char *piece;
     if (unit != NO_UNIT) {
-        piece = c->base + (size_t)unit * POOL_UNIT;
+        piece = p->bases[number] + (size_t)unit * POOL_UNIT;
         memcpy(&c->free_first, piece, sizeof c->free_first);
     } else {
         unit = c->fresh;
-        piece = c->base + (size_t)unit * POOL_UNIT;
+        piece = p->bases[number] + (size_t)unit * POOL_UNIT;
         c->fresh = (uint16_t)(c->fresh + piece_units);
     }
     c->live++;
@@ -134,7 +140,8 @@ void pool_give(struct pool *p, uint32_t ref) {
 
 void pool_free(struct pool *p) {
     for (uint32_t i = 1; i < p->chunk_count; i++)
-        free(p->chunks[i].base);
+        free(p->bases[i]);
+    free(p->bases);
     free(p->chunks);
     *p = (struct pool){0};
 }

@@ -20,7 +20,6 @@ enum {
 };
 
 struct pool_chunk {
-    char *base;          /* null: the entry is unused */
     uint32_t next, prev; /* among the chunks of this size that have room; next also among unused entries */
     uint16_t piece_units;
     uint16_t unit_count;
@@ -31,6 +30,7 @@ struct pool_chunk {
 
 /* Zeroed: empty, without memory. */
 struct pool {
+    char **bases;              /* of the chunks; null: the entry is unused. Apart from the rest, for pool_at */
     struct pool_chunk *chunks; /* entry 0 is unused, so that no reference is 0 */
     uint32_t chunk_count, chunk_cap;
     uint32_t live_chunks;
@@ -47,7 +47,7 @@ void pool_give(struct pool *p, uint32_t ref);
 void pool_free(struct pool *p);
 
 static inline void *pool_at(const struct pool *p, uint32_t ref) {
-    return p->chunks[ref >> POOL_CHUNK_BITS].base + (size_t)(ref & (POOL_CHUNK_UNITS - 1)) * POOL_UNIT;
+    return p->bases[ref >> POOL_CHUNK_BITS] + (size_t)(ref & (POOL_CHUNK_UNITS - 1)) * POOL_UNIT;
 }
 
 #endif

@@ -188,7 +188,8 @@ struct fsub {
     uint32_t max;       /* as UNSUB asked; 0: none */
     uint32_t conn_next, conn_prev, sid_next;
     uint16_t subject_len, queue_len, sid_len;
-    uint32_t text; /* sid, subject, queue: one piece of the pool, or beyond POOL_PIECE_MAX a pointer to them */
+    bool outside; /* text names a pointer to the text */
+    uint32_t text; /* sid, subject, queue: one piece of the pool */
 };
 
 /* A state record that the router may not have consumed yet. */
@@ -471,7 +472,7 @@ void sub_drop(struct frontend *f, uint32_t slot);
 void sub_drop_all(struct frontend *f, struct client *c);
 static inline const char *sub_text(const struct frontend *f, const struct fsub *s) {
     const char *at = pool_at(&f->texts, s->text);
-    if (unlikely((size_t)s->sid_len + s->subject_len + s->queue_len > POOL_PIECE_MAX))
+    if (unlikely(s->outside))
         memcpy(&at, at, sizeof at);
     return at;
 }

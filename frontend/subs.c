@@ -117,10 +117,11 @@ static char *text_take(struct frontend *f, size_t len, uint32_t *ref) {
     if (!piece || inside)
         return piece;
     char *text = malloc(len);
-    if (text)
-        memcpy(piece, &text, sizeof text);
-    else
+    if (!text) {
         pool_give(&f->texts, *ref);
+        return NULL;
+    }
+    memcpy(piece, &text, sizeof text);
     return text;
 }
 
@@ -163,6 +164,7 @@ uint32_t sub_make(struct frontend *f, struct client *c, const struct parse_line 
         .subject_len = (uint16_t)line->subject.len,
         .queue_len = (uint16_t)line->queue.len,
         .sid_len = (uint16_t)line->sid.len,
+        .outside = len > POOL_PIECE_MAX,
         .text = ref,
     };
     memcpy(text, line->sid.at, line->sid.len);

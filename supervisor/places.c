@@ -237,3 +237,8 @@ uint64_t places_tick(struct places *p, uint64_t now_ms) {
     }
     return earlier(p->resizing ? p->resize_ends_ms : 0, p->stage != PLACES_REST ? p->stage_ends_ms : 0);
 }
+
+void places_forgive(struct places *p, uint64_t ms) {
+    p->stage_ends_ms += ms;
+    p->resize_ends_ms += ms;
+}

@@ -76,4 +76,7 @@ void places_resize(struct places *p, uint32_t total, uint64_t now_ms);
 /* Ends a round that somebody does not answer. Returns when to call again, 0: no need. */
 uint64_t places_tick(struct places *p, uint64_t now_ms);
 
+/* So much time did not count for anybody. */
+void places_forgive(struct places *p, uint64_t ms);
+
 #endif

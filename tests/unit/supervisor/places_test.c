@@ -145,8 +145,10 @@ START_TEST(test_silence) {
     ck_assert_int_eq(want(1), 1);
     ck_assert_int_eq(want(0), -1);
     ck_assert_uint_eq(places_tick(&places, 10), PLACES_WAIT_MS);
+    places_forgive(&places, 500);
+    ck_assert_uint_eq(places_tick(&places, PLACES_WAIT_MS), PLACES_WAIT_MS + 500);
     ck_assert_int_eq(take_answer(0), -1);
-    ck_assert_uint_eq(places_tick(&places, PLACES_WAIT_MS), 0);
+    ck_assert_uint_eq(places_tick(&places, PLACES_WAIT_MS + 500), 0);
     ck_assert_int_eq(take_answer(0), 0);
     ck_assert_int_eq(places_back(&places, 1, 1, 0), ERR_OK);
     ck_assert_uint_eq(places.free, 1);

@@ -178,7 +178,8 @@ static const struct user *find_user(const struct users *users, X509 *x, struct s
     const struct user *user = NULL;
     if (read_subject(s, X509_get_subject_name(x), arena) != ERR_OK) {
         log_debug("User required in cert, its subject cannot be read");
-    } else if (!s->any && !has_alternative(names, GEN_EMAIL) && !has_alternative(names, GEN_URI)) {
+    } else if (!s->any && !has_alternative(names, GEN_EMAIL) && !has_alternative(names, GEN_DNS) &&
+               !has_alternative(names, GEN_URI)) {
         log_debug("User required in cert, none found");
     } else {
         user = find_alternative(users, names, GEN_EMAIL, "email");

@@ -251,6 +251,10 @@ static const char *verify_text(long result) {
     case X509_V_ERR_CERT_HAS_EXPIRED:
     case X509_V_ERR_CERT_NOT_YET_VALID:
         return "certificate has expired or is not yet valid";
+    case X509_V_ERR_INVALID_PURPOSE:
+        return "certificate specifies an incompatible key usage";
+    case X509_V_ERR_UNHANDLED_CRITICAL_EXTENSION:
+        return "unhandled critical extension";
     default:
         return X509_verify_cert_error_string(result);
     }
@@ -297,6 +301,14 @@ static bool keep_certificate(struct tls *t) {
     return len > 0;
 }
 
+/* So its owner replaces it before it is refused. */
+static void warn_of_weak_key(const struct client *c) {
+    X509 *x = c->tls->context->verify ? SSL_get0_peer_certificate(c->tls->ssl) : NULL;
+    int bits = x ? tls_verify_weak_bits(x) : 0;
+    if (bits)
+        client_log(c, LOG_WARN, "The client's certificate has an RSA key of %d bits, which is accepted but weak", bits);
+}
+
 /* False: the connection has ended. */
 static bool finish(struct frontend *f, struct client *c) {
     struct tls *t = c->tls;
@@ -309,6 +321,7 @@ static bool finish(struct frontend *f, struct client *c) {
         return false;
     }
     counter_add(f->counters, COUNTER_HANDSHAKES, 1);
+    warn_of_weak_key(c);
     client_log(c, LOG_DEBUG, "TLS handshake complete");
     client_log(c, LOG_DEBUG, "TLS version %s, cipher suite %s", SSL_version(t->ssl) == TLS1_3_VERSION ? "1.3" : "1.2",
                SSL_get_cipher_name(t->ssl));

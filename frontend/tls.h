@@ -3,6 +3,7 @@
  *   tls.c          one connection: the first byte, the handshake, reading, writing, the end
  *   tls_record.c   from the socket to OpenSSL, whole records at a time
  *   tls_context.c  how TLS is spoken: certificates, suites, what is asked of clients
+ *   tls_verify.c   which certificates of clients are accepted
  *   tls_key.c      a private key that is not here: OpenSSL gets an object that hands what is to be signed on
  *   tls_sign.c     the conversation with the signer
  *
@@ -44,6 +45,13 @@ struct tls_context {
 enum err tls_context_make(struct tls_context **out, const struct Bulkhead__Tls *m, const char *pem, char *why,
                           size_t cap);
 void tls_context_drop(struct tls_context *x); /* may be null */
+
+/* ---- tls_verify.c ---- */
+
+/* Verifies a client's chain, in the form that SSL_CTX_set_cert_verify_callback wants: 1, or 0 and the error in store. */
+int tls_verify(X509_STORE_CTX *store, void *unused);
+/* The bits of an RSA key that is accepted but too short to be good; 0: it is good. */
+int tls_verify_weak_bits(X509 *x);
 
 /* ---- tls_key.c ---- */
 

@@ -164,8 +164,10 @@ static bool set_manners(struct tls_context *x) {
                               SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN | SSL_MODE_ASYNC);
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_max_cert_list(ssl, TLS_CERTIFICATES_BYTES);
-    if (x->verify)
+    if (x->verify) {
         SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+        SSL_CTX_set_cert_verify_callback(ssl, tls_verify, NULL);
+    }
     return SSL_CTX_set_ciphersuites(ssl, TLS13_CIPHERS) && SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION) &&
            SSL_CTX_set_max_proto_version(ssl, TLS1_3_VERSION) && SSL_CTX_set_num_tickets(ssl, 0);
 }

@@ -15,6 +15,7 @@ KEYS = {
     "p256": EC,
     "p384": ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384"),
     "rsa": ("-newkey", "rsa:2048"),
+    "rsa1024": ("-newkey", "rsa:1024"),
     "ed25519": ("-newkey", "ed25519"),
 }
 SERVER_NAMES = "DNS:localhost,IP:127.0.0.1"
@@ -59,10 +60,11 @@ class Authority:
         """A server's pair; kind is one of KEYS."""
         return self._issue(name, subject, SERVER_NAMES, KEYS[kind], self._path(f"{name}.key"), "2")
 
-    def client(self, name, subject, names="", expired=False):
-        """A client's pair. Subject is as `openssl -subj` takes it, names as subjectAltName does."""
-        key = self._path("client.key")
-        made_by = ("-key", key) if os.path.exists(key) else EC
+    def client(self, name, subject, names="", expired=False, kind=None):
+        """A client's pair. Subject is as `openssl -subj` takes it, names as subjectAltName does. kind: one of KEYS, for a key
+        of its own."""
+        key = self._path(f"{name}.key" if kind else "client.key")
+        made_by = KEYS[kind] if kind else ("-key", key) if os.path.exists(key) else EC
         return self._issue(name, subject, names, made_by, key, "-1" if expired else "2")
 
     def _issue(self, name, subject, names, made_by, key, days):

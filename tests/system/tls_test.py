@@ -13,7 +13,7 @@ import time
 import unittest
 
 from certificates import Authority, Pair
-from harness import DEADLINE, EOF, EXECUTABLE, SLOWNESS, Client, bulkhead_only, wait_until
+from harness import DEADLINE, EOF, EXECUTABLE, REAL_NATS, SLOWNESS, Client, bulkhead_only, wait_until
 from identity import REFUSED, IdentityCase
 
 FAILURE = "Client connection closed: TLS Handshake Failure"
@@ -243,6 +243,23 @@ class VerifyTest(TlsCase):
                 with self.subTest(name, version=version.name):
                     self.expect_failure(ca.context(pair, maximum_version=version), "TLS handshake error: ")
         client.expect_silence()
+
+    def test_own_certificate_as_the_only_anchor(self):
+        """The rows of what is accepted are in tests/unit/frontend/tls_verify_test.c."""
+        self.serve(tls(verify=True, ca_file=good.cert))
+        self.secure(good)
+        other = ca.client("other", "/CN=other")
+        self.expect_failure(ca.context(other), "certificate signed by unknown authority")
+
+    def test_weak_key(self):
+        self.serve(tls(verify=True))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")
+        context.load_verify_locations(ca.cert)
+        context.load_cert_chain(*ca.client("weak", "/CN=weak", kind="rsa1024"))
+        client = self.secure(context=context)
+        if not REAL_NATS:
+            self.server.wait_log_of(client, "RSA key of 1024 bits")
 
     def test_not_wanted_not_looked_at(self):
         self.serve(tls())

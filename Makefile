@@ -1,17 +1,20 @@
 # Bulkhead's one Makefile.
 #
 #   make run      install what is missing, build, serve on port 4222 (ARGS="-p 4333" passes options on)
-#   make check    install what is missing, build, run every test but the long ones; the last line has the sums
+#   make check    install what is missing, build, run every test but the long ones; the last line has the totals
 #   make soak     the long tests; make fuzz: the fuzzers, FUZZ_SECONDS each
 #   make bench    the budget of instructions, then the comparison with nats-server (BENCH="--quick" passes options on)
 #   make install  DESTDIR and prefix as usual
 #   make deps     only install what is missing
+#   make help     this list
 #   make peers    put newer servers and tools for comparisons into build/peers, as far as they can be had
 #   make SAN=address,undefined check   the same under sanitizers (SAN=thread: the ring code only)
 #   make CC=clang check
 #
 # Everything is built in $(B): objects mirror the tree, the executables lie side by side and find one another there.
 
+# What is being made is said in a word; V=1 shows the commands.
+#
 .DEFAULT_GOAL := all
 SAN    ?=
 prefix ?= /usr/local
@@ -20,6 +23,8 @@ empty  :=
 space  := $(empty) $(empty)
 B      ?= build$(if $(SAN),-$(subst $(comma),-,$(SAN)))$(if $(findstring clang,$(CC)),-clang)
 FUZZ_SECONDS ?= 600
+Q := $(if $(V),,@)
+say = $(if $(V),:,printf '%-8s %s\n' '$(1)' '$(2)')
 CHECK_FUZZ_SECONDS ?= 5
 
 VERSION := 0.1.0
@@ -27,6 +32,7 @@ PKGS    := libsodium jansson libprotobuf-c libseccomp libcrypto libcrypt
 libexecdir = $(prefix)/libexec/bulkhead
 mandir     = $(prefix)/share/man
 unitdir    = $(prefix)/lib/systemd/system
+sysconfdir = $(if $(filter /usr,$(prefix)),/etc,$(prefix)/etc)
 CPPFLAGS += -I. -I$(B)/gen -D_GNU_SOURCE -DBULKHEAD_VERSION='"$(VERSION)"' -DLIBEXECDIR='"$(libexecdir)"'
 WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Wwrite-strings
 HARDEN  := -fstack-protector-strong -fstack-clash-protection -fPIE -fcf-protection
@@ -57,10 +63,12 @@ BINS    := $(B)/bulkhead $(B)/bulkhead-logd $(B)/bulkhead-frontend $(B)/bulkhead
            $(B)/bulkhead-signer $(B)/bulkhead-config
 # A tool of the build: the list of options for the manual.
 TOOLS   := $(B)/config-print
+# A small client, so that a first message needs nothing else.
+TRY     := $(B)/bulkhead-try
 
 MAN     := $(B)/man/bulkhead.8 $(B)/man/bulkhead.conf.5
 
-all: $(BINS) $(TOOLS) $(MAN)
+all: $(BINS) $(TRY) $(TOOLS) $(MAN)
 
 $(B)/bulkhead:          $(B)/obj/supervisor/main.o $(B)/libsupervisor.a $(LOWLIBS)
 $(B)/bulkhead-logd:     $(B)/obj/supervisor/logd_main.o $(B)/libsupervisor.a $(LOWLIBS)
@@ -70,11 +78,13 @@ $(B)/bulkhead-authd:    $(B)/obj/authd/main.o $(B)/libauthd.a $(LOWLIBS)
 $(B)/bulkhead-signer:   $(B)/obj/authd/signer_main.o $(B)/libauthd.a $(LOWLIBS)
 $(B)/bulkhead-config:   $(B)/obj/config/reader_main.o $(LOWLIBS)
 $(B)/config-print:      $(B)/obj/config/print_main.o $(LOWLIBS)
+$(B)/bulkhead-try:      $(B)/obj/tools/try.o
 # These two speak TLS; so does what links the libraries of all daemons.
 $(B)/bulkhead-frontend $(B)/bulkhead-signer $(B)/tests/% $(B)/fuzz/%: LDLIBS += $(TLSLIBS)
 # The supervisor starts nothing that others may write, so a generous umask must not matter.
-$(BINS) $(TOOLS):
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(BINS) $(TRY) $(TOOLS):
+	@$(call say,LINK,$(notdir $@))
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 	@chmod go-w $@
 
 # Manual pages: the lists in them come from the option table.
@@ -89,7 +99,7 @@ $(B)/man/%: docs/man/%.in $(B)/config-print
 define library
 $(B)/lib$(1).a: $(call lib_obj,$(1)) $(if $(filter ipc,$(1)),$(GEN:$(B)/gen/%.c=$(B)/obj/gen/%.o))
 	@rm -f $$@
-	$(AR) rcs $$@ $$^
+	$(Q)$(AR) rcs $$@ $$^
 endef
 $(foreach d,$(DAEMONS) $(LOWER),$(eval $(call library,$(d))))
 
@@ -101,13 +111,16 @@ $(B)/libexecdir: FORCE
 
 $(B)/obj/%.o: %.c | $(GEN)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	@$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 $(B)/obj/gen/%.o: $(B)/gen/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	@$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h: %.proto
 	@mkdir -p $(B)/gen
-	protoc-c --c_out=$(B)/gen $<
+	@$(call say,PROTOC,$<)
+	$(Q)protoc-c --c_out=$(B)/gen $<
 
 # tests/unit mirrors the tree: shm/ring.c has tests/unit/shm/ring_test.c, one Check program each. Message types that only
 # tests use lie beside them.
@@ -132,13 +145,15 @@ $(B)/tests/unit/frontend/memory_test: LDFLAGS += $(FAILING_ALLOCS)
 $(B)/tests/unit/authd/identity_test: LDFLAGS += -Wl,--wrap=book_append,--wrap=ledger_new_principal,--wrap=ledger_put
 $(B)/tests/unit/%: tests/unit/%.c $(LIBS) $(TEST_OBJ) $(SUPPORT_OBJ) $(FRONT_OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -fno-lto -o $@ $< $(TEST_OBJ) $(if $(findstring tests/unit/router/,$<),$(SUPPORT_OBJ)) $(if $(findstring tests/unit/frontend/,$<),$(FRONT_OBJ)) -Wl,--start-group $(LIBS) -Wl,--end-group $(CHECK_LIBS) $(LDLIBS)
+	@$(call say,TEST,$@)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -fno-lto -o $@ $< $(TEST_OBJ) $(if $(findstring tests/unit/router/,$<),$(SUPPORT_OBJ)) $(if $(findstring tests/unit/frontend/,$<),$(FRONT_OBJ)) -Wl,--start-group $(LIBS) -Wl,--end-group $(CHECK_LIBS) $(LDLIBS)
 
 # A hand-made family around a real frontend and a real signer, for tests/system/tls_test.py.
 TLS_WORLD := $(B)/tests/system/tls_world
 $(TLS_WORLD): tests/system/c/tls_world.c $(LIBS) $(SUPPORT_OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -fno-lto -o $@ $< $(SUPPORT_OBJ) -Wl,--start-group $(LIBS) -Wl,--end-group $(LDLIBS)
+	@$(call say,TEST,$@)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -fno-lto -o $@ $< $(SUPPORT_OBJ) -Wl,--start-group $(LIBS) -Wl,--end-group $(LDLIBS)
 
 unit: $(UNIT)
 	tests/run-unit $(UNIT)
@@ -153,17 +168,20 @@ FUZZ_FLAGS = $(CPPFLAGS) -std=gnu17 -g -O1 $(shell pkg-config --cflags $(PKGS)) 
 .SECONDARY: $(FUZZ_OBJ)
 $(B)/fuzz/obj/gen/%.o: $(B)/gen/%.c
 	@mkdir -p $(@D)
-	clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
+	@$(call say,CLANG,$<)
+	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
 $(B)/fuzz/obj/%.o: %.c | $(GEN) $(TEST_GEN)
 	@mkdir -p $(@D)
-	clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
+	@$(call say,CLANG,$<)
+	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
 $(B)/fuzz/lib.a: $(FUZZ_OBJ)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(Q)$(AR) rcs $@ $^
 $(B)/fuzz/conn_fuzz: WRAP = $(FAILING_ALLOCS)
 $(B)/fuzz/%: tests/fuzz/%.c $(B)/fuzz/lib.a
 	@mkdir -p $(@D)
-	clang $(FUZZ_FLAGS) -fsanitize=fuzzer -MMD -MP $(WRAP) -o $@ $< $(B)/fuzz/lib.a $(LDLIBS)
+	@$(call say,FUZZ,$@)
+	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer -MMD -MP $(WRAP) -o $@ $< $(B)/fuzz/lib.a $(LDLIBS)
 
 fuzz: $(FUZZ)
 	tests/run-fuzz $(FUZZ_SECONDS) $(FUZZ)
@@ -176,10 +194,16 @@ deps:
 peers:
 	@packaging/peers build/peers
 
+# A make that was not told how many jobs to run takes as many as there are processors.
+JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
 run:
 	@packaging/deps build
-	@$(MAKE) --no-print-directory all
-	$(B)/bulkhead $(ARGS)
+	@$(MAKE) --no-print-directory $(JOBS) all
+	@echo 'A first message, from another terminal: $(TRY) sub greetings, and from a third: $(TRY) pub greetings hello'
+	@$(B)/bulkhead $(ARGS)
+
+help:
+	@sed -n 's/^#   make/make/p' Makefile
 
 # ThreadSanitizer does not understand memory that two processes share: there only the unit tests of shm say something. The
 # fuzzers bring their own sanitizers.
@@ -187,15 +211,16 @@ CHECK_STEPS = unit="tests/run-unit $(UNIT)" \
 	$(if $(filter thread,$(SAN)),,system="tests/system/run") \
 	$(if $(SAN),,fuzz="tests/run-fuzz $(CHECK_FUZZ_SECONDS) $(FUZZ)")
 check: deps
-	@$(MAKE) --no-print-directory check-built
-check-built: $(MAN) $(if $(filter thread,$(SAN)),,$(BINS) $(TOOLS) $(TLS_WORLD)) $(UNIT) $(if $(SAN),,$(FUZZ))
+	@$(MAKE) --no-print-directory $(JOBS) check-built
+check-built: $(MAN) $(if $(filter thread,$(SAN)),,$(BINS) $(TRY) $(TOOLS) $(TLS_WORLD)) $(UNIT) $(if $(SAN),,$(FUZZ))
 	@BULKHEAD_BUILD=$(B) CC="$(CC)" TEST_SLOWNESS=$(if $(SAN),10,1) tests/run-steps $(CHECK_STEPS)
 
 # Each program of tests/soak ends as the other tests do; the system tests take their long forms with BULKHEAD_SOAK.
 SOAK := $(patsubst %.c,$(B)/%,$(wildcard tests/soak/*_soak.c))
 $(SOAK): $(B)/%: $(B)/obj/%.o $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(LDLIBS)
+	@$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(LDLIBS)
 soak: deps
 	@$(MAKE) --no-print-directory soak-built
 soak-built: $(BINS) $(TOOLS) $(SOAK) $(FUZZ)
@@ -207,10 +232,12 @@ BENCH_LOAD  := $(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/bench/load*.c))
 BENCH_ALONE := $(patsubst %.c,$(B)/%,$(filter-out tests/bench/load%,$(wildcard tests/bench/*.c)))
 $(B)/tests/bench/load: $(BENCH_LOAD) $(B)/libnats.a $(B)/libbase.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell pkg-config --libs openssl libsodium) -pthread
+	@$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell pkg-config --libs openssl libsodium) -pthread
 $(BENCH_ALONE): $(B)/%: $(B)/obj/%.o $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(LDLIBS)
+	@$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(LDLIBS)
 bench-built: $(BINS) $(B)/tests/bench/load $(BENCH_ALONE)
 bench: deps
 	@$(MAKE) --no-print-directory bench-built
@@ -218,9 +245,11 @@ bench: deps
 	BULKHEAD_BUILD=$(B) tests/bench/run $(BENCH)
 
 install: all
-	install -d $(DESTDIR)$(prefix)/sbin $(DESTDIR)$(libexecdir) $(DESTDIR)$(prefix)/share/doc/bulkhead \
+	install -d $(DESTDIR)$(prefix)/sbin $(DESTDIR)$(prefix)/bin $(DESTDIR)$(libexecdir) $(DESTDIR)$(prefix)/share/doc/bulkhead \
 	    $(DESTDIR)$(mandir)/man5 $(DESTDIR)$(mandir)/man8 $(DESTDIR)$(unitdir)
 	install -m 755 $(B)/bulkhead $(DESTDIR)$(prefix)/sbin
+	install -m 755 $(TRY) $(DESTDIR)$(prefix)/bin
+	install -D -m 644 packaging/bulkhead.conf.example $(DESTDIR)$(sysconfdir)/bulkhead.conf.example
 	install -m 755 $(filter-out $(B)/bulkhead,$(BINS)) $(DESTDIR)$(libexecdir)
 	install -m 644 README.md $(wildcard docs/*.md) $(DESTDIR)$(prefix)/share/doc/bulkhead
 	install -D -m 644 -t $(DESTDIR)$(prefix)/share/doc/bulkhead/models docs/models/*.md
@@ -235,4 +264,4 @@ clean:
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
-.PHONY: all unit fuzz deps peers run check check-built bench bench-built soak soak-built install clean FORCE
+.PHONY: all help unit fuzz deps peers run check check-built bench bench-built soak soak-built install clean FORCE

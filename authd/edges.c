@@ -166,6 +166,9 @@ static enum err refuse(struct authd *a, struct answer *answer, int reason, const
 /* ---- logins ---- */
 
 static enum err bind_user(struct authd *a, struct answer *answer, const struct user *user, uint32_t delay_ms) {
+    if (a->users->accounts[user->account].closed)
+        return refuse(a, answer, BULKHEAD__REFUSAL_REASON__REFUSAL_ACCOUNT, "The account takes no connection",
+                      delay_ms);
     answer->user = user;
     answer->table = a->table;
     return give_answer(a, answer, delay_ms);
@@ -383,6 +386,10 @@ static enum err on_want_nonces(struct channel *channel, void *owner, const void 
 
 /* ---- policy ---- */
 
+static bool is_every_interface(const char *host) {
+    return !*host || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+}
+
 void edges_set_policy(struct authd *a) {
     const struct users *u = a->users;
     Bulkhead__Policy policy = BULKHEAD__POLICY__INIT;
@@ -398,6 +405,10 @@ void edges_set_policy(struct authd *a) {
         was->nonce == policy.nonce && was->anonymous == policy.anonymous && was->log_form == policy.log_form)
         return;
     a->policy = policy;
+    if (policy.anonymous && is_every_interface(a->settings.host))
+        log_warn("Anybody who reaches port %u may publish and subscribe: all interfaces are served without authentication; set "
+                 "`authorization`, or `host` to 127.0.0.1",
+                 a->settings.port);
     for (uint32_t i = 0; i < LINKS_MAX; i++) {
         struct channel *c = &a->edge[i].channel;
         if (c->fd >= 0 && channel_send(c, MESSAGE_POLICY, &a->policy.base, NULL, 0) != ERR_OK)

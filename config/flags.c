@@ -15,14 +15,29 @@
 
 /* ---- what is printed ---- */
 
-static const struct {
-    const char *title;
-    enum section sections[4];
-} groups[] = {{"Server Options", {SECTION_TOP}},
-              {"Authorization Options", {SECTION_AUTHORIZATION}},
-              {"Cluster Options", {SECTION_CLUSTER}},
-              {"Options inside", {SECTION_RINGS, SECTION_PATIENCE, SECTION_MEMORY}},
-              {"Common Options", {SECTION_FLAGS}}};
+enum group { GROUP_COMMON, GROUP_SERVER, GROUP_TLS, GROUP_AUTHORIZATION, GROUP_CLUSTER, GROUP_TUNING, GROUP_END };
+static const char *const group_titles[GROUP_END] = {
+    [GROUP_COMMON] = "Common Options",       [GROUP_SERVER] = "Server Options",   [GROUP_TLS] = "TLS Options",
+    [GROUP_AUTHORIZATION] = "Authorization Options", [GROUP_CLUSTER] = "Cluster Options", [GROUP_TUNING] = "Internal Tuning"};
+
+static enum group group_of(const struct option *o) {
+    if (o->action == FLAG_TLS || o->action == FLAG_TLS_FILE || o->action == FLAG_HELP_TLS)
+        return GROUP_TLS;
+    if (o->action == FLAG_CLUSTER || o->action == FLAG_ROUTES || o->section == SECTION_CLUSTER)
+        return GROUP_CLUSTER;
+    switch (o->section) {
+    case SECTION_FLAGS:
+        return GROUP_COMMON;
+    case SECTION_AUTHORIZATION:
+        return GROUP_AUTHORIZATION;
+    case SECTION_RINGS:
+    case SECTION_PATIENCE:
+    case SECTION_MEMORY:
+        return GROUP_TUNING;
+    default:
+        return GROUP_SERVER;
+    }
+}
 
 static void print_flag(const struct option *o) {
     char left[96];
@@ -34,6 +49,8 @@ static void print_flag(const struct option *o) {
     if (o->arg)
         snprintf(left + len, sizeof left - (size_t)len, " %s", o->arg);
     printf("    %-38s %s", left, o->doc);
+    if (o->built == BUILT_NOT)
+        printf(" (not built yet)");
     if (o->fallback && o->shape != SHAPE_BOOL && strcmp(o->fallback, "0") != 0)
         printf(" (default: %s)", o->fallback);
     putchar('\n');
@@ -41,14 +58,11 @@ static void print_flag(const struct option *o) {
 
 static void print_usage(void) {
     printf("\nUsage: bulkhead [options]\n");
-    for (size_t g = 0; g < sizeof groups / sizeof *groups; g++) {
-        printf("\n%s:\n", groups[g].title);
-        for (size_t s = 0; s < 4 && (s == 0 || groups[g].sections[s]); s++) {
-            for (size_t i = 0; i < option_count; i++) {
-                if (option_table[i].flags && option_table[i].section == groups[g].sections[s])
-                    print_flag(&option_table[i]);
-            }
-        }
+    for (enum group g = 0; g < GROUP_END; g++) {
+        printf("\n%s:\n", group_titles[g]);
+        for (size_t i = 0; i < option_count; i++)
+            if (option_table[i].flags && group_of(&option_table[i]) == g)
+                print_flag(&option_table[i]);
     }
     putchar('\n');
 }
@@ -69,9 +83,15 @@ static void print_tls_help(void) {
         printf("    %s\n", *name);
 }
 
+/* Short, so that what was wrong stays in sight. */
 static enum flags_verdict bad_usage(void) {
-    print_usage();
+    printf("\nUsage: bulkhead [options]\n`bulkhead -h` lists the options.\n");
     return FLAGS_EXIT_0; /* as nats-server does it */
+}
+
+static enum flags_verdict help(void) {
+    print_usage();
+    return FLAGS_EXIT_0;
 }
 
 static enum flags_verdict refuse(const char *words) {
@@ -224,7 +244,7 @@ static enum flags_verdict judge_word(const char *word) {
         return FLAGS_EXIT_0;
     }
     if (strcasecmp(word, "help") == 0)
-        return bad_usage();
+        return help();
     struct arena scratch = {0};
     struct text words = {.arena = &scratch};
     text_add_format(&words, "unrecognized command: %q", view_text(word));
@@ -259,7 +279,7 @@ enum flags_verdict flags_read(struct flags *f, int argc, char **argv) {
     if (find_action(f, FLAG_VERSION))
         return judge_word("version");
     if (find_action(f, FLAG_HELP))
-        return bad_usage();
+        return help();
     if (find_action(f, FLAG_HELP_TLS)) {
         print_tls_help();
         return FLAGS_EXIT_0;

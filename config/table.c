@@ -86,7 +86,7 @@ const struct option option_table[] = {
     {"server_tags", IN(TOP), IS(TEXTS), WRONG("tags"), LIVE, SAID("tags"), SINCE("2.2.0"),
      DOC("Words that describe the server, shown by monitoring and used by request filters.")},
     {"client_advertise", IN(TOP), IS(TEXT), AT(client_advertise), FLAG("client_advertise", "HOST:PORT"), LIVE,
-     SINCE("2.0.0"), DOC("Address that clients and other servers are told instead of the own one.")},
+     SINCE("2.0.0"), DOC("Address announced to clients and other servers instead of the server's own.")},
     {"debug", IN(TOP), IS(BOOL), AT(debug), FLAG("D debug", NULL), LIVE, DEFAULT("false"), SINCE("2.0.0"),
      DOC("Write debug lines.")},
     {"trace", IN(TOP), IS(BOOL), AT(trace), FLAG("V trace", NULL), LIVE, DEFAULT("false"), SINCE("2.0.0"),
@@ -221,7 +221,7 @@ const struct option option_table[] = {
 
     /* ---- Bulkhead's own ---- */
     {"frontends", IN(TOP), IS(COUNT), AT(frontends), FLAG("frontends", "N"), DEFAULT("auto"), BOUNDS(0, LINKS_MAX),
-     UNIT("processes"), GO("Frontends"), DOC("Frontend processes; auto: one a core.")},
+     UNIT("processes"), GO("Frontends"), DOC("Frontend processes; auto: one per CPU core.")},
     {"unsupported", IN(TOP), IS(TEXT), AT(unsupported), FLAG("unsupported", "refuse|warn"), DEFAULT("refuse"), LIVE,
      DOC("What becomes of options that are not available yet: refuse, or warn and start without them. Those that say who may "
          "log in are always refused.")},
@@ -270,10 +270,10 @@ const struct option option_table[] = {
 
     {"source_wait", IN(PATIENCE), IS(PERIOD), AT(source_wait_ns), FLAG("source_wait_ms", "MS"),
      .flag_unit = 1000000, DEFAULT("20ms"), BOUNDS(1000000, INT64_C(600000000000)), UNIT("duration"),
-     DOC("How long a source waits for one destination.")},
+     DOC("Longest time in a row that one edge process waits for another whose ring is full.")},
     {"source_share", IN(PATIENCE), IS(PERIOD), AT(source_share_ns), FLAG("source_share_ms", "MS"),
      .flag_unit = 1000000, DEFAULT("100ms"), BOUNDS(1000000, INT64_C(600000000000)), UNIT("duration"),
-     DOC("The same in any one second.")},
+     DOC("Longest total of such waits within one second.")},
     {"edge_dead", IN(PATIENCE), IS(PERIOD), AT(edge_dead_ns), FLAG("edge_dead_ms", "MS"), .flag_unit = 1000000,
      DEFAULT("1s"), BOUNDS(1000000, INT64_C(600000000000)), UNIT("duration"),
      DOC("How long a full ring may stand still before its process is ended.")},
@@ -497,7 +497,7 @@ const struct option option_table[] = {
     {"no_advertise", IN(CLUSTER), IS(BOOL), AT(cluster_no_advertise), FLAG("no_advertise", NULL), LIVE,
      DEFAULT("false"), SINCE("2.0.0"), DOC("Do not tell clients about the other servers.")},
     {"connect_retries", IN(CLUSTER), IS(INT), AT(cluster_connect_retries), FLAG("connect_retries", "N"), LIVE,
-     DEFAULT("0"), UNIT("attempts"), SINCE("2.0.0"), DOC("Attempts to reach servers that others told of.")},
+     DEFAULT("0"), UNIT("attempts"), SINCE("2.0.0"), DOC("Retries for routes learned from other servers.")},
 
     /* ---- gateway ---- */
     {"name", IN(GATEWAY), IS(TEXT), AT(gateway_name), SINCE("2.0.0"), DOC("Name of this cluster.")},
@@ -667,7 +667,7 @@ const struct option option_table[] = {
     {NULL, IN(FLAGS), IS(BOOL), ACT(VERSION), FLAG("v version", NULL), SINCE("2.0.0"), DOC("Print the version.")},
     {NULL, IN(FLAGS), IS(BOOL), ACT(HELP), FLAG("h help", NULL), SINCE("2.0.0"), DOC("Print this text.")},
     {NULL, IN(FLAGS), IS(BOOL), ACT(HELP_TLS), FLAG("help_tls", NULL), SINCE("2.0.0"),
-     DOC("Print what there is to say about TLS.")},
+     DOC("Print TLS help.")},
 };
 /* clang-format on */
 

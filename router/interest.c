@@ -10,7 +10,6 @@
 #include "nats/subject.h"
 #include "router/cost.h"
 #include "router/router.h"
-#include "shm/limit.h"
 
 static void conn_list_add(struct router *r, struct conn *c, uint32_t index) {
     struct sub *s = router_sub(r, index);
@@ -58,7 +57,7 @@ static enum record_deny refusal(const struct router *r, const struct conn *c, co
     uint32_t tokens_max = r->settings.max_sub_tokens;
     if (tokens_max != 0 && subject_token_count(subject) > tokens_max)
         return RECORD_DENY_TOKENS;
-    if (!limit_allows(c->subs_max, c->sub_count + 1) || !limit_allows(a->subs_max, c->sub_count + 1))
+    if ((c->subs_max != 0 && c->sub_count >= c->subs_max) || (a->subs_max != 0 && c->sub_count >= a->subs_max))
         return RECORD_DENY_MAX_SUBS;
     if (memory_refuses(r, c, a, sublist_price(subject, queue)))
         return RECORD_DENY_MEMORY;

@@ -14,7 +14,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "base/log.h"
 #include "config/reader.h"
 #include "ipc/settings.h"
 #include "shm/commit.h"
@@ -43,25 +42,33 @@ static const char *open_executable(int *fd, int folder_fd, const char *name) {
     if (!S_ISREG(st.st_mode))
         return "is not a regular file";
     if (st.st_mode & (S_IWGRP | S_IWOTH))
-        return "may be written by others";
+        return "is writable by others than its owner: chmod go-w";
     if (st.st_uid != 0 && st.st_uid != geteuid())
-        return "belongs to another user";
+        return "must be owned by root or by the user who starts it";
     return NULL;
 }
 
+/* The folder, if the executables of the family lie there; else -1. */
+static int open_folder(const char *path) {
+    int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || faccessat(fd, family_role(BULKHEAD__ROLE__ROLE_ROUTER)->executable, F_OK, 0) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
 static enum err open_executables(struct spawner *sp, char *why, size_t cap) {
-    char self[4096];
-    const char *folder = LIBEXECDIR;
-    int folder_fd = folder_of_self(self, sizeof self) ? open(self, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (folder_fd >= 0 && faccessat(folder_fd, family_role(BULKHEAD__ROLE__ROLE_ROUTER)->executable, F_OK, 0) == 0) {
-        folder = self;
-    } else {
-        if (folder_fd >= 0)
-            close(folder_fd);
-        folder_fd = open(LIBEXECDIR, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    }
+    char self[4096 - 32], beside[4096];
+    bool known = folder_of_self(self, sizeof self);
+    snprintf(beside, sizeof beside, "%s/../libexec/bulkhead", known ? self : "");
+    const char *const folders[] = {known ? self : LIBEXECDIR, known ? beside : LIBEXECDIR, LIBEXECDIR};
+    const char *folder = NULL;
+    int folder_fd = -1;
+    for (size_t i = 0; i < sizeof folders / sizeof *folders && folder_fd < 0; i++)
+        folder_fd = open_folder(folder = folders[i]);
     if (folder_fd < 0) {
-        snprintf(why, cap, "no executables beside this one nor in %s", LIBEXECDIR);
+        snprintf(why, cap, "%s not found next to this program, in ../libexec/bulkhead or in %s: run `make install`",
+                 family_role(BULKHEAD__ROLE__ROLE_ROUTER)->executable, LIBEXECDIR);
         return ERR_SYSTEM;
     }
     for (int role = 0; role < FAMILY_ROLE_END; role++) {
@@ -98,22 +105,8 @@ static uint32_t raise_files_limit(bool root) {
     return limit.rlim_max > FILES_WISH ? FILES_WISH : (uint32_t)limit.rlim_max;
 }
 
-/* Shared memory counts as a file: the administrator's limit is for what the children write. Where it is a hard one, and
- * this process may not lift it, memory that does not fit is an error instead of a signal. */
-static void lift_file_size(struct spawner *sp) {
-    signal(SIGXFSZ, SIG_IGN);
-    getrlimit(RLIMIT_FSIZE, &sp->file_size);
-    if (setrlimit(RLIMIT_FSIZE, &(struct rlimit){RLIM_INFINITY, RLIM_INFINITY}) == 0)
-        return;
-    setrlimit(RLIMIT_FSIZE, &(struct rlimit){sp->file_size.rlim_max, sp->file_size.rlim_max});
-    if (sp->file_size.rlim_max != RLIM_INFINITY)
-        log_warn("The hard limit of file sizes, %llu bytes, is that of shared memory too",
-                 (unsigned long long)sp->file_size.rlim_max);
-}
-
 enum err spawn_open(struct spawner *sp, char *why, size_t cap) {
     *sp = (struct spawner){.root = geteuid() == 0};
-    lift_file_size(sp);
     for (int role = 0; role < FAMILY_ROLE_END; role++)
         sp->executable_fd[role] = -1;
     sp->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -164,12 +157,8 @@ static void arrange_fds(const struct spawner *sp, int log_fd, int control_fd, in
 }
 
 static void limit_resources(const struct spawner *sp, const struct family_role *role) {
-    struct rlimit size = sp->file_size;
-    if (role->gifts & GIFT_BRIEF) { /* what it writes is a part of the configuration, into memory of the supervisor's */
-        getrlimit(RLIMIT_FSIZE, &size);
-        size.rlim_cur = size.rlim_max = size.rlim_max < READER_PART_MAX ? size.rlim_max : READER_PART_MAX;
-    }
-    must(setrlimit(RLIMIT_FSIZE, &size));
+    if (role->gifts & GIFT_BRIEF) /* what it writes is a part of the configuration, into memory of the supervisor's */
+        must(setrlimit(RLIMIT_FSIZE, &(struct rlimit){READER_PART_MAX, READER_PART_MAX}));
     struct rlimit files = {sp->files_max, sp->files_max};
     if (!(role->gifts & GIFT_FILES) && sp->files_max > FILES_OTHERS)
         files.rlim_cur = files.rlim_max = FILES_OTHERS;
@@ -196,8 +185,7 @@ static void die_with_parent(const struct family_role *role, pid_t parent) {
 }
 
 /* Short turns on the processor, where the kernel takes the hint: who wants little at a time is let in sooner, so a
- * message does not wait behind a busy client's whole slice. Without it everything works as well, only later. What the
- * administrator has chosen (a nice value, another policy) stays. */
+ * message does not wait behind a busy client's whole slice. Without it everything works as well, only later. */
 static void ask_for_short_slices(void) {
     struct {
         uint32_t size, policy;
@@ -205,17 +193,13 @@ static void ask_for_short_slices(void) {
         int32_t nice;
         uint32_t priority;
         uint64_t runtime_ns, deadline_ns, period_ns;
-    } attr = {0};
-    if (syscall(SYS_sched_getattr, 0, &attr, sizeof attr, 0) != 0 || attr.policy != SCHED_OTHER)
-        return;
-    attr.size = sizeof attr;
-    attr.runtime_ns = 100000;
+    } attr = {.size = sizeof attr, .policy = SCHED_OTHER, .runtime_ns = 100000};
     syscall(SYS_sched_setattr, 0, &attr, 0);
 }
 
 static void reset_signals(void) {
     for (int i = 1; i < NSIG; i++) {
-        if (i != SIGKILL && i != SIGSTOP && i != SIGPIPE && i != SIGXFSZ) /* a log that may not grow is a full one */
+        if (i != SIGKILL && i != SIGSTOP && i != SIGPIPE)
             signal(i, SIG_DFL);
     }
     sigset_t none;

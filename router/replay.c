@@ -63,15 +63,17 @@ static void clocks_begin(struct router *r) {
         r->link[i].heard_ns = r->now;
 }
 
-/* A late step: the edges stood still as well, for all that is known. */
+/* A late step: the edges stood still as well, for all that is known. On a slow machine a step counts as a quarter of the patience at
+ * most; after a pause that is longer than the patience all have it anew. */
 static void clocks_look(struct router *r) {
-    uint64_t late = r->now - r->stepped_ns;
+    uint64_t since = r->now - r->stepped_ns, most = patience_ns(r) / 4;
     r->stepped_ns = r->now;
-    if (late <= patience_ns(r) / 4)
+    if (since <= most)
         return;
-    r->takeover_ns += late;
+    bool anew = since > patience_ns(r);
+    r->takeover_ns += since - most;
     for (uint32_t i = 0; i < r->link_high; i++)
-        r->link[i].heard_ns = r->now;
+        r->link[i].heard_ns = anew ? r->now : r->link[i].heard_ns + (since - most);
 }
 
 static bool is_silent(const struct router *r, const struct link *l, uint32_t times) {

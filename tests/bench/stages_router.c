@@ -134,7 +134,7 @@ static void open_router(void) {
         mmap(NULL, sizeof *replies, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     check(replies != MAP_FAILED);
     replies_open(&r->replies, replies, &r->key);
-    r->control.fd = control[0];
+    check(channel_open(&r->control, control[0], "supervisor", NULL, 0, r, 1) == ERR_OK);
     r->epoch = 1;
     give_account(r);
     for (uint32_t i = 0; i < LINKS; i++)

@@ -96,6 +96,20 @@ START_TEST(test_stalls) {
 }
 END_TEST
 
+/* Yet where every step is late, a silent edge does not hold up the others for ever. */
+START_TEST(test_slow_machine) {
+    setup();
+    next_router();
+    edge_replay(b, w.epoch);
+    uint32_t steps = 0;
+    for (; !w.router->running; steps++)
+        step_after(60);
+    ck_assert(is_ended(a) && !is_ended(b));
+    ck_assert_uint_le(steps, 7);
+    world_free(&w);
+}
+END_TEST
+
 START_TEST(test_nobody_is_heard) {
     setup();
     next_router();
@@ -411,6 +425,7 @@ int main(void) {
     tcase_add_test(c, test_a_silent_edge_delays_nobody_longer);
     tcase_add_test(c, test_one_that_comes_on_is_waited_for);
     tcase_add_test(c, test_stalls);
+    tcase_add_test(c, test_slow_machine);
     tcase_add_test(c, test_nobody_is_heard);
     tcase_add_test(c, test_replay_without_end);
     tcase_add_loop_test(c, test_no_progress, 0, 3);

@@ -126,6 +126,11 @@ class BoundsTest(MemoryCase):
         client.send(b"SUB b %s\r\nPING\r\n" % sid)
         client.expect_exact(REFUSED + b"PONG\r\n")
         self.assertEqual(self.counted("MEMORY_REFUSED"), errors + 1)
+        self.assertTrue(kill(self.server, live_router(self.server)))  # the next one learns the long ones too
+        wait_until(lambda: take_over_count(self.server) == 1, "another router takes over")
+        client.send(b"PUB a.0 2\r\nhi\r\n")
+        client.expect_exact(b"MSG a.0 %s0 2\r\nhi\r\n" % sid)
+        wait_family(self.server, frontend=len(self.server.child_pids()["frontend"]))
         self.server.check()
 
     def test_account(self):

@@ -97,6 +97,17 @@ START_TEST(test_account) {
     fill(b, other, "a.*.three", 400);
     ck_assert_uint_eq(b->conn[other].deny_count, 0);
     ck_assert_uint_eq(a->kick_total + b->kick_total, 0);
+    uint64_t subs = counted(COUNTER_SUBS);
+    world_die(&w);
+    world_begin(&w);
+    world_settle(&w);
+    ck_assert_uint_eq(counted(COUNTER_SUBS), subs); /* all that was there is there again */
+    uint32_t denied = b->conn[second].deny_count;
+    edge_close(a, conn);
+    edge_publish(a);
+    edge_subscribe(b, second, "at.once", NULL, RECORD_NO_SLOT, 0);
+    world_settle(&w);
+    ck_assert_uint_eq(b->conn[second].deny_count, denied);
     world_free(&w);
 }
 END_TEST

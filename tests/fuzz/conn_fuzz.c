@@ -184,7 +184,7 @@ static void supervisor(void) {
     else if (kind < 128)
         accept_places(f, f->places_asked ? kind % 2 : 0);
     else if (kind < 160)
-        lame_shed(f, 1);
+        lame_shed(f, 1, kind & 1);
     else if (kind < 192)
         world.keeps_closed = kind & 1;
     else if (kind < 224)

@@ -149,8 +149,18 @@ static void finish_at_exit(void) {
     logging_finish(exiting);
 }
 
+/* What was closed by whoever started the server would be the next file to be opened. */
+static void open_standard_fds(void) {
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    close(fd);
+}
+
 void logging_open(struct supervisor *s) {
     int ends[2];
+    open_standard_fds();
     s->stderr_fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 16);
     if (s->stderr_fd < 0 || pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) {
         fprintf(stderr, "bulkhead: no log: %s\n", strerror(errno));

@@ -159,7 +159,7 @@ class LogTest(unittest.TestCase):
 class LogFileTest(unittest.TestCase):
     """The server says nothing on stderr then, so it is watched through its file."""
 
-    def serve(self, config, log_folder=""):
+    def serve(self, config, log_folder="", before=()):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = folder.name
@@ -169,7 +169,7 @@ class LogFileTest(unittest.TestCase):
         with open(path, "w") as file:
             file.write(f'host: 127.0.0.1\nport: -1\nlog_file: "{self.log_path}"\npid_file: "{self.folder}/pid"\n'
                        f'ports_file_dir: "{self.folder}"\n' + config)
-        self.process = subprocess.Popen([EXECUTABLE, "-c", path], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        self.process = subprocess.Popen([*before, EXECUTABLE, "-c", path], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                         preexec_fn=lambda: os.umask(0o027))
         self.addCleanup(self.process.stderr.close)
         self.addCleanup(self.process.wait)
@@ -194,6 +194,11 @@ class LogFileTest(unittest.TestCase):
         self.assertEqual(self.process.stderr.read(), b"")
         self.assertEqual(glob.glob(f"{self.folder}/*.ports"), [])
         self.assertTrue(os.path.exists(f"{self.folder}/pid"))
+
+    def test_closed_stderr(self):
+        self.serve("", before=("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"))
+        self.wait_file("Server is ready")
+        self.stop()
 
     def test_reopen(self):
         self.serve("")

@@ -92,6 +92,7 @@ struct conn {
     uint64_t serial;       /* the highest that this number was ever bound with */
     uint64_t expires_s;    /* 0: never */
     /* stall.c: as one that does not read */
+    uint64_t gated_at;    /* ns, while gated: since when */
     uint64_t took_at;     /* ns, while gated: when it last took something, or was gated */
     struct list stalled;  /* the publishers that are stalled for its sake */
     /* the same as a publisher */

@@ -4,9 +4,10 @@
  * until RESUME, or until the time that the STALL names is over; then it may send one message, which stalls it again if it
  * goes to the same client. Only client connections are stalled.
  *
- * A connection sets the pace of its publishers as long as it takes something: a stall is as long as it has taken nothing,
- * between STALL_MIN_MS and RECORD_STALL_MS_MAX. When it has taken nothing for the write deadline and a second, its edge should have
- * ended it, and nobody is stalled for its sake any more: so an edge that lies holds a publisher no longer than an honest one.
+ * A connection sets the pace of its publishers as long as it takes something. A stall is as long as it has taken nothing, or a
+ * quarter of the time for which it has been gated, between STALL_MIN_MS and RECORD_STALL_MS_MAX: so many publishers do not send it
+ * more than it takes. When it has taken nothing for the write deadline and a second, its edge should have ended it, and nobody is
+ * stalled for its sake any more. An edge that lies can hold publishers as a slow reader can, and no better.
  * Publishers to a link whose overflow grows are stalled too, for at most half of any second unless that link is lively.
  *
  * Who is stalled is in the list of whoever it is stalled for, and in no other: each event costs as much as it has publishers. A
@@ -40,7 +41,7 @@ void stall_gate(struct router *r, struct link *l, struct conn *c, bool on) {
     c->gated = on;
     if (on) {
         l->gated_count++;
-        c->took_at = r->now;
+        c->gated_at = c->took_at = r->now;
     } else {
         l->gated_count--;
         stall_resume(r, &c->stalled);
@@ -59,7 +60,9 @@ static uint64_t time_for_conn(const struct router *r, const struct conn *by) {
     uint64_t nothing_ms = (r->now - by->took_at) / MS_NS;
     if (nothing_ms > (uint64_t)r->settings.write_deadline_ms + HOLD_MORE_MS)
         return 0;
-    return nothing_ms < STALL_MIN_MS ? STALL_MIN_MS : nothing_ms > RECORD_STALL_MS_MAX ? RECORD_STALL_MS_MAX : nothing_ms;
+    uint64_t gated_ms = (r->now - by->gated_at) / MS_NS;
+    uint64_t ms = nothing_ms > gated_ms / 4 ? nothing_ms : gated_ms / 4;
+    return ms < STALL_MIN_MS ? STALL_MIN_MS : ms > RECORD_STALL_MS_MAX ? RECORD_STALL_MS_MAX : ms;
 }
 
 /* The same for the sake of a link that spills. */

@@ -7,7 +7,7 @@
  *   pairs    -n publishers with a subscriber each
  *   request  -n requesters with one request out each, one responder
  *   flood    one requester: latency alone, then beside -f publish | subscribe | wildcards | slow_reader
- *   slow     one publisher, a fast reader, and one that reads -r bytes a second (0: none); who is closed is not a failure
+ *   slow     -n publishers, a fast reader, and one that reads -r bytes a second (0: none); who is closed is not a failure
  *   storm    one requester: latency alone, then while -k clients log in as fast as they can, from -n threads
  *   conns    -k idle connections with one subscription each: memory
  *   subs     -k distinct subscriptions: memory, rate; then messages to random ones of them

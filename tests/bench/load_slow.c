@@ -1,6 +1,6 @@
 /* A slow reader beside a fast one.
  *
- * One publisher at full speed, one subscriber that reads as fast as it can, and one that reads so many bytes a second by the
+ * Publishers at full speed, one subscriber that reads as fast as it can, and one that reads so many bytes a second by the
  * clock. Either may be closed by the server meanwhile; the run goes on with who is left. When, and who it was, the server's
  * log says by the client's port: a slow reader itself sees its end only behind all that its kernel still holds.
  */
@@ -80,26 +80,36 @@ static uint16_t own_port(struct conn c) {
 
 void mode_slow(const struct options *o) {
     static struct reader fast, slow;
-    static struct writer w;
-    pthread_t thread[3];
-    reader_begin(o, &fast, &thread[0]);
+    struct writer *w = take(o->pubs * sizeof *w);
+    pthread_t *writing = take(o->pubs * sizeof *writing), reading[2];
+    struct block block = block_of("load.subject", o->size, 1);
+    reader_begin(o, &fast, &reading[0]);
     slow.bytes_per_s = o->bytes_per_s;
     if (slow.bytes_per_s > 0)
-        reader_begin(o, &slow, &thread[1]);
-    w = (struct writer){.conn = net_open(o), .block = block_of("load.subject", o->size, 1)};
+        reader_begin(o, &slow, &reading[1]);
+    for (uint32_t i = 0; i < o->pubs; i++)
+        w[i] = (struct writer){.conn = net_open(o), .block = block};
     uint64_t start = now_ns();
-    pthread_create(&thread[2], NULL, write_on, &w);
+    for (uint32_t i = 0; i < o->pubs; i++)
+        pthread_create(&writing[i], NULL, write_on, &w[i]);
     usleep((useconds_t)(o->seconds * 1e6));
-    double took = (double)(now_ns() - start) * 1e-9;
-    put_number("mb_per_s", (double)atomic_load(&w.messages) * o->size / took / 1e6);
+    double took = (double)(now_ns() - start) * 1e-9, messages = 0;
+    for (uint32_t i = 0; i < o->pubs; i++)
+        messages += (double)atomic_load(&w[i].messages);
+    put_number("mb_per_s", messages * o->size / took / 1e6);
     put_number("fast_bytes_per_s", (double)atomic_load(&fast.got) / took);
     put_number("slow_bytes_per_s", (double)atomic_load(&slow.got) / took);
     put_number("fast_port", own_port(fast.conn));
     put_number("slow_port", slow.bytes_per_s > 0 ? own_port(slow.conn) : 0);
     atomic_store(&over, true);
-    shutdown(w.conn.fd, SHUT_RDWR);
-    for (int i = 0; i < 3; i++)
-        if (i != 1 || slow.bytes_per_s > 0)
-            pthread_join(thread[i], NULL);
-    put_number("longest_write_ms", (double)w.longest_ns * 1e-6);
+    uint64_t longest_ns = 0;
+    for (uint32_t i = 0; i < o->pubs; i++) {
+        shutdown(w[i].conn.fd, SHUT_RDWR);
+        pthread_join(writing[i], NULL);
+        longest_ns = w[i].longest_ns > longest_ns ? w[i].longest_ns : longest_ns;
+    }
+    pthread_join(reading[0], NULL);
+    if (slow.bytes_per_s > 0)
+        pthread_join(reading[1], NULL);
+    put_number("longest_write_ms", (double)longest_ns * 1e-6);
 }

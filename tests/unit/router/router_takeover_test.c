@@ -23,6 +23,21 @@ static void setup(void) {
     world_settle(&w);
 }
 
+/* b stands, and gets so many hundred messages on `f`: its link spills. */
+static void spill_to_b(int hundreds) {
+    static uint8_t payload[1000];
+    b->paused = true;
+    for (int k = 0; k < hundreds; k++) {
+        for (int i = 0; i < 100; i++)
+            edge_pub(a, a_conn, "f", NULL, payload, sizeof payload, 0);
+        edge_publish(a);
+        for (int i = 0; i < 10; i++)
+            world_step(&w);
+        world_pass(&w, 25);
+    }
+    ck_assert(w.router->link[1].spilling);
+}
+
 /* ---- patience: here the router's steps and the edges' pace are the test's own ---- */
 
 /* The router has died, and the next one waits for replays. */
@@ -174,17 +189,7 @@ START_TEST(test_overflow_is_not_taken) {
     setup();
     uint32_t slot = edge_subscribe(b, b_conn, "f", NULL, RECORD_NO_SLOT, 0);
     world_settle(&w);
-    static uint8_t payload[1000];
-    b->paused = true;
-    for (int k = 0; k < 6; k++) {
-        for (int i = 0; i < 100; i++)
-            edge_pub(a, a_conn, "f", NULL, payload, sizeof payload, 0);
-        edge_publish(a);
-        for (int i = 0; i < 10; i++)
-            world_step(&w);
-        world_pass(&w, 25);
-    }
-    ck_assert(w.router->link[1].spilling);
+    spill_to_b(6);
     world_die(&w);
     a->silent = b->silent = true;
     world_start(&w);
@@ -287,16 +292,7 @@ START_TEST(test_ended_link) {
     world_settle(&w);
     struct link *l = &w.router->link[1];
     static uint8_t payload[1000];
-    b->paused = true;
-    for (int k = 0; k < 4; k++) {
-        for (int i = 0; i < 100; i++)
-            edge_pub(a, a_conn, "f", NULL, payload, sizeof payload, 0);
-        edge_publish(a);
-        for (int i = 0; i < 10; i++)
-            world_step(&w);
-        world_pass(&w, 25);
-    }
-    ck_assert(l->spilling);
+    spill_to_b(4);
     uint64_t spilled = l->spill.head_pos - l->spill.tail_pos;
     ck_assert_uint_gt(spilled, 0);
     while (l->state == LINK_LIVE) { /* it reads nothing for a second; the router alone goes on */
@@ -361,17 +357,7 @@ START_TEST(test_lost) {
     uint32_t slot = edge_subscribe(b, b_conn, "f", NULL, RECORD_NO_SLOT, 0);
     edge_subscribe(b, b_conn, "f", NULL, RECORD_NO_SLOT, 0);
     world_settle(&w);
-    static uint8_t payload[1000];
-    b->paused = true;
-    for (int k = 0; k < 4; k++) {
-        for (int i = 0; i < 100; i++)
-            edge_pub(a, a_conn, "f", NULL, payload, sizeof payload, 0);
-        edge_publish(a);
-        for (int i = 0; i < 10; i++)
-            world_step(&w);
-        world_pass(&w, 25);
-    }
-    ck_assert(w.router->link[1].spilling);
+    spill_to_b(4);
     b->read_max = 30;
     edge_read(b);
     ring_release(&b->egress);

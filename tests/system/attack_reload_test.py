@@ -3,15 +3,17 @@
 import signal
 import socket
 import time
+import unittest
 
 from family import kill, live_router, stop_and_split, wait_family
-from harness import SLOWNESS, UNWATCHED, Client, bulkhead_only, wait_until
+from harness import SLOWNESS, UNWATCHED, Client, bulkhead_only, is_sanitized, wait_until
 from identity import REFUSED
 from reload_users_test import ANN, BEN, DONE, ReloadCase, users
 
 FAILED = "Failed to reload server configuration: "
 
 
+@unittest.skipIf(is_sanitized(), "the supervisor's patience is stretched too far")
 @bulkhead_only("it is one process")
 class StoppedProcessTest(ReloadCase):
     def connect_beside(self, ready, **connect):

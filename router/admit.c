@@ -75,6 +75,7 @@ static struct conn *conn_begin(struct router *r, struct link *l, uint32_t number
     struct conn *c = link_conn_make(l, number);
     if (!c || c->state != CONN_FREE)
         return NULL;
+    list_init(&c->stalled);
     admit_count(r, l, 1);
     return c;
 }

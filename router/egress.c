@@ -172,6 +172,7 @@ bool egress_spill_write(struct router *r, struct link *l) {
 enum {
     SECOND_NS = 1000000000,
     LIVELY_NS = 200000000,
+    HELD_LOOK_NS = 20000000, /* between two looks; what is more says that this process did not run, not that it waited */
     HELD_SHARES = 5, /* what frontends are held at most, as a multiple of source_share_ms */
 };
 
@@ -243,6 +244,7 @@ static void watch_pace(struct router *r, struct link *l) {
  * ended, because the share is used up. */
 static bool watch_hold(struct router *r, struct link *l) {
     uint64_t gone = r->now - l->held_at;
+    gone = gone < HELD_LOOK_NS ? gone : HELD_LOOK_NS;
     l->held_at = r->now;
     if (!l->spilling || l->waiters == 0)
         return false;

@@ -28,8 +28,6 @@ struct conn *link_conn_make(struct link *l, uint32_t number) {
         l->conn_chunk[number / CHUNK] = calloc(CHUNK, sizeof(struct conn));
         if (!l->conn_chunk[number / CHUNK])
             return NULL;
-        for (uint32_t i = 0; i < CHUNK; i++)
-            list_init(&l->conn_chunk[number / CHUNK][i].stalled);
     }
     if (number >= l->conn_high)
         l->conn_high = (number / CHUNK + 1) * CHUNK;

@@ -55,7 +55,7 @@ MAPS = {
     "authd": {"book": ("rw-s", 1), "counters": ("rw-s", 1), "ledger": ("rw-s", 1)},
     "router": {name: (mode, LINKS * count) for name, (mode, count) in ROUTER_LINK_MAPS.items()}
     | {"book": ("r--s", 1), "commit": ("rw-s", 1), "open replies": ("rw-s", 1), "counters": ("rw-s", 1)},
-    "spare": {"counters": ("rw-s", 1)},
+    "spare": {"book": ("r--s", 1), "counters": ("rw-s", 1)},
     "frontend": EDGE_MAPS,
 }
 

@@ -152,11 +152,9 @@ static void new_router(struct world *w, struct edge *lost) {
         hostile_replay(w, lost);
     for (int i = 0; i < 20 && !w->ready; i++)
         world_step(w);
-    if (!w->ready) { /* it never ended its replay */
-        for (uint32_t i = 0; i < w->router->link_high; i++)
-            w->router->link[i].replay_until = 1;
-        while (!w->ready)
-            world_step(w);
+    while (!w->ready) { /* it never ends its replay */
+        world_pass(w, w->settings.replay_ms / 8 + 1); /* less than what a machine that stood still would excuse */
+        world_step(w);
     }
 }
 

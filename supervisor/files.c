@@ -82,10 +82,10 @@ void files_write_ports(const char *directory, const char *name, const char *host
     if (!directory[0])
         return;
     strcpy(text, "{\"nats\":[");
-    if (strcmp(host, "0.0.0.0") == 0)
+    if (listeners_are_everywhere(host)) {
         add_local_urls(text, scheme, AF_INET, port);
-    else if (strcmp(host, "::") == 0 || strcmp(host, "[::]") == 0)
         add_local_urls(text, scheme, AF_INET6, port);
+    }
     if (text[strlen(text) - 1] == '[')
         add_url(text, scheme, host, port);
     size_t len = strlen(text);

@@ -1,5 +1,8 @@
 /* SO_REUSEPORT is set after bind: the first bind is refused if anybody, also another Bulkhead, has the port. Only the
- * own further sockets, bound while the first is held, share it. */
+ * own further sockets, bound while the first is held, share it.
+ *
+ * As with nats-server, a wildcard of either family means both: one socket takes IPv6 and, as mapped addresses, IPv4.
+ * Where the machine has no IPv6 it is IPv4 alone. */
 #include "supervisor/listeners.h"
 
 #include <errno.h>
@@ -16,7 +19,18 @@ void listeners_address(char *out, size_t cap, const char *host, int32_t port) {
     snprintf(out, cap, bare_v6 ? "[%s]:%d" : "%s:%d", host, (int)port);
 }
 
-/* Looks the host up; brackets around an IPv6 address are allowed. */
+static bool is_wildcard(const struct sockaddr_storage *address) {
+    if (address->ss_family == AF_INET6)
+        return IN6_IS_ADDR_UNSPECIFIED(&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
+    return ((const struct sockaddr_in *)(const void *)address)->sin_addr.s_addr == htonl(INADDR_ANY);
+}
+
+static void set_wildcard(struct sockaddr_storage *address, socklen_t *len, int family) {
+    *address = (struct sockaddr_storage){.ss_family = (sa_family_t)family}; /* both are all zeroes */
+    *len = family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+}
+
+/* Looks the host up, where it has both an address of IPv4; brackets around an IPv6 address are allowed. */
 static const char *resolve(const char *host, struct sockaddr_storage *address, socklen_t *len) {
     char bare[NI_MAXHOST];
     size_t n = strlen(host);
@@ -28,10 +42,22 @@ static const char *resolve(const char *host, struct sockaddr_storage *address, s
     int failed = getaddrinfo(bare, NULL, &hints, &found);
     if (failed)
         return gai_strerror(failed);
-    memcpy(address, found->ai_addr, found->ai_addrlen);
-    *len = found->ai_addrlen;
+    const struct addrinfo *best = found;
+    while (best && best->ai_family != AF_INET)
+        best = best->ai_next;
+    best = best ? best : found;
+    memcpy(address, best->ai_addr, best->ai_addrlen);
+    *len = best->ai_addrlen;
     freeaddrinfo(found);
+    if (is_wildcard(address))
+        set_wildcard(address, len, AF_INET6);
     return NULL;
+}
+
+bool listeners_are_everywhere(const char *host) {
+    struct sockaddr_storage address = {0};
+    socklen_t len;
+    return !resolve(host, &address, &len) && is_wildcard(&address);
 }
 
 static in_port_t *port_of(struct sockaddr_storage *address) {
@@ -43,6 +69,7 @@ static in_port_t *port_of(struct sockaddr_storage *address) {
 /* Keep-alive and no delay are set here once: accepted sockets inherit them. */
 static int bind_one(const struct sockaddr_storage *address, socklen_t len, bool first, const char **step) {
     static const int on = 1;
+    const int one_family = !is_wildcard(address);
     *step = "socket";
     int fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
@@ -51,7 +78,7 @@ static int bind_one(const struct sockaddr_storage *address, socklen_t len, bool 
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (address->ss_family == AF_INET6)
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one_family, sizeof one_family);
     *step = "bind";
     if ((first || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0) &&
         bind(fd, (const struct sockaddr *)address, len) == 0) {
@@ -88,6 +115,11 @@ enum err listeners_bind(int *fds, uint32_t count, const char *host, int32_t port
     *port_of(&address) = htons((uint16_t)(port < 0 ? 0 : port));
     for (uint32_t i = 0; i < count; i++) {
         fds[i] = bind_one(&address, len, i == 0, &step);
+        if (fds[i] < 0 && i == 0 && is_wildcard(&address) && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL)) {
+            set_wildcard(&address, &len, AF_INET);
+            *port_of(&address) = htons((uint16_t)(port < 0 ? 0 : port));
+            fds[i] = bind_one(&address, len, true, &step);
+        }
         if (fds[i] < 0) {
             describe(why, cap, where, step, errno);
             while (i-- > 0)

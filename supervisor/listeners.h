@@ -23,6 +23,9 @@ enum err listeners_bind(int *fds, uint32_t count, const char *host, int32_t port
 /* One more socket on the address of one that listens; it is the caller's. ERR_SYSTEM with errno. */
 enum err listeners_join(int *fd, int sibling_fd);
 
+/* True for a host that means every address of the machine, of both families. */
+bool listeners_are_everywhere(const char *host);
+
 /* "host:port", with brackets around an IPv6 address. */
 void listeners_address(char *out, size_t cap, const char *host, int32_t port);
 

@@ -13,6 +13,7 @@
 #include "nats/subject.h"
 #include "router/cost.h"
 #include "router/router.h"
+#include "shm/limit.h"
 
 void router_wary(struct router *r, enum wary why, bool on) {
     r->wary = (uint8_t)(on ? r->wary | why : r->wary & ~why);
@@ -39,7 +40,7 @@ bool rights_give(struct router *r, struct link *l, uint32_t number, struct conn 
     bool changed = c->permissions != permissions;
     c->set = set;
     c->permissions = permissions;
-    c->payload_max = rights_payload(payload_max);
+    c->payload_max = limit_most(payload_max);
     c->limited = set || c->payload_max != UINT32_MAX;
     c->responding = responds(c);
     count_responding(r, c->responding, less);
@@ -60,7 +61,9 @@ void rights_end(struct router *r, struct conn *c) {
 
 static struct replies_owner owner_of(const struct router *r, const struct link *l, const struct conn *c,
                                      uint32_t number) {
-    return replies_owner(&r->replies, l->number, l->incarnation, number, c->generation, c->permissions);
+    uint64_t ns;
+    uint32_t most = permissions_responses(c->set, &ns);
+    return replies_owner(&r->replies, l->number, l->incarnation, number, c->generation, most, ns);
 }
 
 enum right rights_publish(struct router *r, struct link *l, const struct conn *c, const struct record *rec,

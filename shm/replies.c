@@ -48,11 +48,11 @@ void replies_recover(struct replies *r, uint64_t commit_no) {
 }
 
 struct replies_owner replies_owner(const struct replies *r, uint32_t link, uint64_t incarnation, uint32_t conn,
-                                   uint32_t generation, uint32_t permissions) {
+                                   uint32_t generation, uint32_t most, uint64_t for_ns) {
     const struct {
-        uint64_t incarnation;
-        uint32_t link, conn, generation, permissions;
-    } who = {incarnation, link, conn, generation, permissions};
+        uint64_t incarnation, for_ns;
+        uint32_t link, conn, generation, most;
+    } who = {incarnation, for_ns, link, conn, generation, most};
     struct replies_owner owner;
     crypto_shorthash_siphashx24((unsigned char *)owner.id, (const unsigned char *)&who, sizeof who, r->hash_key);
     return owner;

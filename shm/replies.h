@@ -7,8 +7,8 @@
  *   | turns of groups of buckets | bucket | bucket | …
  *   bucket: 8 entries of 64 bytes: | key | owner | turn | was | now |
  *
- * An entry's key is a 128-bit keyed hash of its owner (connection, generation, permission set: under another set a
- * right sleeps) and its reply; the hash's key follows from the binding key, so it is the same for every router. What a
+ * An entry's key is a 128-bit keyed hash of its owner (connection, generation, and what allow_responses says: under other
+ * words a right sleeps, whatever else its user may do) and its reply; the hash's key follows from the binding key, so it is the same for every router. What a
  * turn changes it changes in `now`, after it has saved `now` to `was` and put its number into `turn`: a router that
  * finds entries of a turn that was not committed takes `was` instead (replies_recover). So a router that dies loses no
  * right and gives none twice.
@@ -62,7 +62,7 @@ struct replies {
     uint8_t text[16 + 65536]; /* owner and reply, while they are hashed */
 };
 
-/* A connection in one generation with one permission set; nothing but that ever matches its entries. */
+/* A connection in one generation with one allow_responses; nothing but that ever matches its entries. */
 struct replies_owner {
     uint64_t id[2];
 };
@@ -73,8 +73,9 @@ void replies_open(struct replies *r, struct replies_table *table, const struct b
 /* Undoes what turns above commit_no have changed; once, before anything else, by a router that takes over. */
 void replies_recover(struct replies *r, uint64_t commit_no);
 
+/* most and for_ns: for how many messages and how long its permission set allows answers (router/permissions.h). */
 struct replies_owner replies_owner(const struct replies *r, uint32_t link, uint64_t incarnation, uint32_t conn,
-                                   uint32_t generation, uint32_t permissions);
+                                   uint32_t generation, uint32_t most, uint64_t for_ns);
 
 /* A message with that reply goes to the owner in the turn that will have that number: the right is there anew. */
 void replies_give(struct replies *r, const struct replies_owner *owner, struct view reply, struct replies_right right,

@@ -33,7 +33,7 @@ static void teardown(void) {
 }
 
 static struct replies_owner owner(uint32_t conn) {
-    return replies_owner(r, 1, 2, conn, 1, 1);
+    return replies_owner(r, 1, 2, conn, 1, 1, 5);
 }
 
 static struct replies_right right(uint32_t left, uint64_t until) {
@@ -69,9 +69,9 @@ END_TEST
 /* Each part of what a connection is makes another owner; so does another key. */
 START_TEST(test_owners) {
     give(1, "r", REPLIES_UNLIMITED, UINT64_MAX, 1, 1);
-    const struct replies_owner others[] = {replies_owner(r, 2, 2, 1, 1, 1), replies_owner(r, 1, 3, 1, 1, 1),
-                                           replies_owner(r, 1, 2, 2, 1, 1), replies_owner(r, 1, 2, 1, 2, 1),
-                                           replies_owner(r, 1, 2, 1, 1, 2)};
+    const struct replies_owner others[] = {replies_owner(r, 2, 2, 1, 1, 1, 5), replies_owner(r, 1, 3, 1, 1, 1, 5),
+                                           replies_owner(r, 1, 2, 2, 1, 1, 5), replies_owner(r, 1, 2, 1, 2, 1, 5),
+                                           replies_owner(r, 1, 2, 1, 1, 2, 5), replies_owner(r, 1, 2, 1, 1, 1, 6)};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         ck_assert(!replies_spend(r, &others[i], VIEW("r"), 1, 1, 1));
     struct binding_key other_key = {.number = 1, .key = {1, 2, 4}};

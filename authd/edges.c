@@ -166,9 +166,6 @@ static enum err refuse(struct authd *a, struct answer *answer, int reason, const
 /* ---- logins ---- */
 
 static enum err bind_user(struct authd *a, struct answer *answer, const struct user *user, uint32_t delay_ms) {
-    if (a->users->accounts[user->account].closed)
-        return refuse(a, answer, BULKHEAD__REFUSAL_REASON__REFUSAL_ACCOUNT, "The account takes no connection",
-                      delay_ms);
     answer->user = user;
     answer->table = a->table;
     return give_answer(a, answer, delay_ms);

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "base/check.h"
+#include "shm/limit.h"
 #include "shm/record.h"
 
 /* ---- what the book has, by a hash of the name or content ---- */
@@ -207,10 +208,6 @@ static enum err apply_rules(struct identity *id, struct rules *rules) {
 
 /* ---- users ---- */
 
-static uint32_t lower(uint32_t a, uint32_t b) {
-    return a == 0 ? b : b == 0 || a < b ? a : b;
-}
-
 /* How a credential is checked is part of its mark: where certificates decide a password alone is none. */
 static void describe(struct ledger_user *d, const struct identity *id, const struct users *users,
                      const struct user *user) {
@@ -350,7 +347,7 @@ static void number_user(const struct users *users, struct user *user, uint32_t s
     user->account_number = account->number;
     user->permissions = user->rules == USERS_ALL ? 0 : users->rules[user->rules].head.number;
     user->payload_max = account->payload_max;
-    user->subs_max = lower(subs_max, account->subs_max);
+    user->subs_max = limit_stricter(subs_max, account->subs_max);
 }
 
 /* Looks a user up before anything is changed: a replaced entry's number may be used again at once. */

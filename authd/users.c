@@ -14,6 +14,7 @@
 #include "config/parser.h"
 #include "ipc/auth.pb-c.h"
 #include "shm/book.h"
+#include "shm/limit.h"
 
 enum { PENALTY_AFTER = 5, PENALTY_MS = 100, PENALTY_MAX_MS = 1000, INDEX_DN = 255 };
 
@@ -48,10 +49,12 @@ static struct view text_member(const struct value *map, const char *key) {
     return v ? v->text : view_of("", 0);
 }
 
-/* A limit, where less than 1 is none. */
+/* A limit of an account as nats-server takes it: -1 is none, 0 and all that is less allows nothing. */
 static uint32_t limit_member(const struct value *map, const char *key) {
     const struct value *v = member(map, key, VALUE_INT);
-    return !v || v->number < 1 ? 0 : v->number > UINT32_MAX ? UINT32_MAX : (uint32_t)v->number;
+    if (!v || v->number == -1)
+        return 0;
+    return v->number < 1 ? LIMIT_NOTHING : v->number >= LIMIT_NOTHING ? LIMIT_NOTHING - 1 : (uint32_t)v->number;
 }
 
 /* ---- marks and hashes ---- */
@@ -220,10 +223,8 @@ static enum err read_users(struct users *u, const struct value *block, uint32_t 
 
 static enum err read_account(struct users *u, struct view name, const struct value *block, struct text *why) {
     const struct value *limits = member(block, "limits", VALUE_MAP);
-    const struct value *conns = member(limits, "max_connections", VALUE_INT);
     struct user_account *account = &u->accounts[u->account_count++];
     *account = (struct user_account){.name = arena_copy(&u->arena, name),
-                                     .closed = conns && conns->number == 0,
                                      .conns_max = limit_member(limits, "max_connections"),
                                      .subs_max = limit_member(limits, "max_subscriptions"),
                                      .payload_max = limit_member(limits, "max_payload")};
@@ -277,9 +278,10 @@ static uint32_t ms_member(const struct value *map, const char *key, uint32_t fal
 }
 
 static void read_penalties(struct users *u, const struct value *tree) {
-    const struct value *logins = member(tree, "logins", VALUE_MAP);
+    const struct value *logins = member(tree, "logins", VALUE_MAP), *after = member(logins, "penalty_after", VALUE_INT);
+    int64_t count = after ? after->number : PENALTY_AFTER;
     u->penalties = (struct user_penalties){
-        .after = member(logins, "penalty_after", VALUE_INT) ? limit_member(logins, "penalty_after") : PENALTY_AFTER,
+        .after = count < 0 ? 0 : count > UINT32_MAX ? UINT32_MAX : (uint32_t)count,
         .step_ms = ms_member(logins, "penalty", PENALTY_MS),
         .max_ms = ms_member(logins, "penalty_max", PENALTY_MAX_MS),
     };

@@ -58,8 +58,7 @@ struct user {
 
 struct user_account {
     struct view name;
-    bool closed;                               /* its limit of connections is 0: nobody can be in it */
-    uint32_t conns_max, subs_max, payload_max; /* 0: no limit */
+    uint32_t conns_max, subs_max, payload_max; /* shm/limit.h */
     uint32_t number;                           /* set as above */
 };
 

@@ -21,6 +21,7 @@
 #include "ipc/note.h"
 #include "nats/errors.h"
 #include "nats/info.h"
+#include "shm/limit.h"
 
 enum { ACCEPT_AT_ONCE = 64, PLACES_KEPT = 256, REST_MS = 10, REST_MOST_MS = 1000, REST_TOLD_MS = 1000 };
 
@@ -67,7 +68,7 @@ struct in6_addr accept_address(const struct sockaddr_storage *from, uint16_t *po
 
 size_t accept_info_line(const struct frontend *f, const struct client *c, char out[static INFO_BYTES]) {
     char ip[INET6_ADDRSTRLEN];
-    uint32_t own = c->binding.payload_max, max = f->settings.max_payload;
+    uint32_t own = limit_most(c->binding.payload_max), max = f->settings.max_payload;
     bool v4 = IN6_IS_ADDR_V4MAPPED(&c->peer);
     inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? (const void *)&c->peer.s6_addr[12] : &c->peer, ip, sizeof ip);
     struct info info = {
@@ -77,7 +78,7 @@ size_t accept_info_line(const struct frontend *f, const struct client *c, char o
         .port = f->settings.port,
         .headers = !f->settings.no_headers,
         .auth_required = f->policy.auth_required,
-        .max_payload = own != 0 && own < max ? own : max,
+        .max_payload = own < max ? own : max,
         .client_id = c->cid,
         .client_ip = view_text(ip),
         .nonce = view_text(c->flags & CLIENT_GREETED ? "" : c->nonce),

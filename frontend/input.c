@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/wipe.h"
 #include "frontend/frontend.h"
+#include "shm/limit.h"
 
 enum { SMALLEST = 64 };
 
@@ -108,8 +109,8 @@ static void trace(const struct frontend *f, const struct client *c, const struct
 static size_t run(struct frontend *f, struct client *c, char *at, size_t len) {
     size_t used = 0;
     struct parse_limits limits = f->limits;
-    if (unlikely(c->binding.payload_max != 0 && c->binding.payload_max < limits.payload))
-        limits.payload = c->binding.payload_max;
+    if (unlikely(limit_most(c->binding.payload_max) < limits.payload))
+        limits.payload = limit_most(c->binding.payload_max);
     c->in_need = 0;
     c->flags &= ~(uint32_t)CLIENT_HELD;
     while (used < len && c->state < CLIENT_ENDING) {

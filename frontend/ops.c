@@ -14,6 +14,7 @@
 #include "frontend/frontend.h"
 #include "nats/errors.h"
 #include "nats/subject.h"
+#include "shm/limit.h"
 
 #define OK_LINE   "+OK\r\n"
 #define PONG_LINE "PONG\r\n"
@@ -229,8 +230,7 @@ static enum op_result op_unsub(struct frontend *f, struct client *c, const struc
 
 /* Its first INFO could not know a payload limit of its own. */
 static bool wants_second_info(const struct frontend *f, const struct client *c) {
-    return !(c->flags & CLIENT_PINGED) && c->protocol >= 1 && c->binding.payload_max != 0 &&
-           c->binding.payload_max < f->settings.max_payload;
+    return !(c->flags & CLIENT_PINGED) && c->protocol >= 1 && limit_most(c->binding.payload_max) < f->settings.max_payload;
 }
 
 static enum op_result op_ping(struct frontend *f, struct client *c) {

@@ -5,13 +5,14 @@
 
 #include "base/log.h"
 #include "router/router.h"
+#include "shm/limit.h"
 
 struct account *account_find(struct router *r, uint32_t number) {
     return number < r->account_high ? r->account[number] : NULL;
 }
 
 bool account_is_crowded(const struct account *a) {
-    return a->conns_max != 0 && a->conn_count > a->conns_max;
+    return !limit_allows(a->conns_max, a->conn_count);
 }
 
 static struct account *account_make(struct router *r, uint32_t number) {

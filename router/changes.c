@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "router/cost.h"
 #include "router/router.h"
+#include "shm/limit.h"
 
 static void apply_to(struct router *r, struct link *l, uint32_t number, struct conn *c, const struct account *a) {
     const struct standing *s = account_standing(a, c->principal);
@@ -17,7 +18,7 @@ static void apply_to(struct router *r, struct link *l, uint32_t number, struct c
     else if (c->serial < a->floor)
         admit_kick(r, l, number, (enum record_kick)a->floor_kick);
     else if (s && c->serial < s->permit &&
-             (c->permissions != s->permissions || c->payload_max != rights_payload(s->payload_max)))
+             (c->permissions != s->permissions || c->payload_max != limit_most(s->payload_max)))
         rights_give(r, l, number, c, s->permissions, s->payload_max);
 }
 
@@ -55,7 +56,8 @@ static uint32_t members(struct router *r, const struct account *a, struct member
 static void thin_out(struct router *r, struct account *a) {
     struct member *all = malloc(a->conn_count * sizeof *all);
     if (!all) {
-        log_error("account %u: no memory to bring its connections down to %u", a->number, a->conns_max);
+        log_error("account %u: no memory to bring its connections down to %u", a->number,
+                  limit_most(a->conns_max));
         return;
     }
     uint32_t count = members(r, a, all);

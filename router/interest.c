@@ -10,6 +10,7 @@
 #include "nats/subject.h"
 #include "router/cost.h"
 #include "router/router.h"
+#include "shm/limit.h"
 
 static void conn_list_add(struct router *r, struct conn *c, uint32_t index) {
     struct sub *s = router_sub(r, index);
@@ -57,7 +58,7 @@ static enum record_deny refusal(const struct router *r, const struct conn *c, co
     uint32_t tokens_max = r->settings.max_sub_tokens;
     if (tokens_max != 0 && subject_token_count(subject) > tokens_max)
         return RECORD_DENY_TOKENS;
-    if ((c->subs_max != 0 && c->sub_count >= c->subs_max) || (a->subs_max != 0 && c->sub_count >= a->subs_max))
+    if (!limit_allows(c->subs_max, c->sub_count + 1) || !limit_allows(a->subs_max, c->sub_count + 1))
         return RECORD_DENY_MAX_SUBS;
     if (memory_refuses(r, c, a, sublist_price(subject, queue)))
         return RECORD_DENY_MEMORY;

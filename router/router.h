@@ -440,10 +440,6 @@ bool rights_give(struct router *r, struct link *l, uint32_t number, struct conn 
 /* Has all that it subscribes to looked at again. */
 void rights_recheck(struct router *r, struct link *l, uint32_t number, struct conn *c);
 void rights_end(struct router *r, struct conn *c); /* the connection is bound no more */
-/* 0 means no limit in bindings and in the book. */
-static inline uint32_t rights_payload(uint32_t payload_max) {
-    return payload_max ? payload_max : UINT32_MAX;
-}
 /* May a limited connection publish this? A right to answer is spent by it once, however often the same record is asked about. */
 enum right rights_publish(struct router *r, struct link *l, const struct conn *c, const struct record *rec,
                           struct view subject);

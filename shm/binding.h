@@ -29,8 +29,8 @@ struct binding {
     uint32_t account;   /* number in the account book */
     uint32_t principal; /* user entry within the account */
     uint32_t permissions; /* number of a set in the account book, 0: all is allowed */
-    uint32_t payload_max; /* 0: no limit but the server's */
-    uint32_t subs_max; /* 0: no limit */
+    uint32_t payload_max; /* shm/limit.h */
+    uint32_t subs_max;    /* shm/limit.h */
     uint32_t pad;
     uint8_t seal[BINDING_SEAL_BYTES];
 };

@@ -40,8 +40,8 @@ enum book_type {
 struct book_account {
     uint32_t number; /* from 1; given once per life of the server, means the same to every process */
     uint32_t name_len;
-    uint32_t conns_max; /* 0: no limit */
-    uint32_t subs_max;  /* of each connection; 0: no limit */
+    uint32_t conns_max; /* shm/limit.h */
+    uint32_t subs_max;  /* of each connection; shm/limit.h */
     char name[BOOK_NAME_MAX + 1];
 };
 
@@ -88,7 +88,7 @@ struct book_permit {
     uint32_t principal;
     uint64_t serial;
     uint32_t permissions; /* number of a set, 0: all is allowed */
-    uint32_t payload_max; /* 0: no limit but the server's */
+    uint32_t payload_max; /* shm/limit.h */
 };
 
 struct book {

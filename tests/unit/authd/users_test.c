@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shm/limit.h"
 #include "tests/unit/unit.h"
 
 static struct arena arena;
@@ -95,14 +96,16 @@ END_TEST
 START_TEST(test_limits_and_options) {
     struct users *users =
         read_users("accounts {A: {users: [{user: \"a\"}], limits: {max_connections: 3, max_payload: -1, "
-                   "max_subscriptions: 9}}, B: {limits: {max_connections: 0}}}\n"
+                   "max_subscriptions: 9}}, B: {limits: {max_connections: 0, max_subscriptions: -1, "
+                   "max_payload: -2}}}\n"
                    "logins {penalty: 50000000, penalty_after: 0, penalty_max: 2000000000}",
                    ERR_OK);
     ck_assert_uint_eq(users->account_count, 3);
     ck_assert(view_equal(users->accounts[0].name, VIEW("$G")));
     ck_assert(users->accounts[1].conns_max == 3 && users->accounts[1].subs_max == 9 &&
               users->accounts[1].payload_max == 0);
-    ck_assert(!users->accounts[1].closed && users->accounts[2].closed);
+    ck_assert(users->accounts[2].conns_max == LIMIT_NOTHING && users->accounts[2].subs_max == 0 &&
+              users->accounts[2].payload_max == LIMIT_NOTHING);
     ck_assert(users->penalties.after == 0 && users->penalties.step_ms == 50 && users->penalties.max_ms == 2000);
     users_free(users);
     users = read_users("", ERR_OK);

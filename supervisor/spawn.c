@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "config/reader.h"
 #include "ipc/settings.h"
 #include "shm/commit.h"
@@ -105,8 +106,22 @@ static uint32_t raise_files_limit(bool root) {
     return limit.rlim_max > FILES_WISH ? FILES_WISH : (uint32_t)limit.rlim_max;
 }
 
+/* Shared memory counts as a file: the administrator's limit is for what the children write. Where it is a hard one, and
+ * this process may not lift it, memory that does not fit is an error instead of a signal. */
+static void lift_file_size(struct spawner *sp) {
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &sp->file_size);
+    if (setrlimit(RLIMIT_FSIZE, &(struct rlimit){RLIM_INFINITY, RLIM_INFINITY}) == 0)
+        return;
+    setrlimit(RLIMIT_FSIZE, &(struct rlimit){sp->file_size.rlim_max, sp->file_size.rlim_max});
+    if (sp->file_size.rlim_max != RLIM_INFINITY)
+        log_warn("The hard limit of file sizes, %llu bytes, is that of shared memory too",
+                 (unsigned long long)sp->file_size.rlim_max);
+}
+
 enum err spawn_open(struct spawner *sp, char *why, size_t cap) {
     *sp = (struct spawner){.root = geteuid() == 0};
+    lift_file_size(sp);
     for (int role = 0; role < FAMILY_ROLE_END; role++)
         sp->executable_fd[role] = -1;
     sp->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -157,8 +172,12 @@ static void arrange_fds(const struct spawner *sp, int log_fd, int control_fd, in
 }
 
 static void limit_resources(const struct spawner *sp, const struct family_role *role) {
-    if (role->gifts & GIFT_BRIEF) /* what it writes is a part of the configuration, into memory of the supervisor's */
-        must(setrlimit(RLIMIT_FSIZE, &(struct rlimit){READER_PART_MAX, READER_PART_MAX}));
+    struct rlimit size = sp->file_size;
+    if (role->gifts & GIFT_BRIEF) { /* what it writes is a part of the configuration, into memory of the supervisor's */
+        getrlimit(RLIMIT_FSIZE, &size);
+        size.rlim_cur = size.rlim_max = size.rlim_max < READER_PART_MAX ? size.rlim_max : READER_PART_MAX;
+    }
+    must(setrlimit(RLIMIT_FSIZE, &size));
     struct rlimit files = {sp->files_max, sp->files_max};
     if (!(role->gifts & GIFT_FILES) && sp->files_max > FILES_OTHERS)
         files.rlim_cur = files.rlim_max = FILES_OTHERS;
@@ -185,7 +204,8 @@ static void die_with_parent(const struct family_role *role, pid_t parent) {
 }
 
 /* Short turns on the processor, where the kernel takes the hint: who wants little at a time is let in sooner, so a
- * message does not wait behind a busy client's whole slice. Without it everything works as well, only later. */
+ * message does not wait behind a busy client's whole slice. Without it everything works as well, only later. What the
+ * administrator has chosen (a nice value, another policy) stays. */
 static void ask_for_short_slices(void) {
     struct {
         uint32_t size, policy;
@@ -193,13 +213,17 @@ static void ask_for_short_slices(void) {
         int32_t nice;
         uint32_t priority;
         uint64_t runtime_ns, deadline_ns, period_ns;
-    } attr = {.size = sizeof attr, .policy = SCHED_OTHER, .runtime_ns = 100000};
+    } attr = {0};
+    if (syscall(SYS_sched_getattr, 0, &attr, sizeof attr, 0) != 0 || attr.policy != SCHED_OTHER)
+        return;
+    attr.size = sizeof attr;
+    attr.runtime_ns = 100000;
     syscall(SYS_sched_setattr, 0, &attr, 0);
 }
 
 static void reset_signals(void) {
     for (int i = 1; i < NSIG; i++) {
-        if (i != SIGKILL && i != SIGSTOP && i != SIGPIPE)
+        if (i != SIGKILL && i != SIGSTOP && i != SIGPIPE && i != SIGXFSZ) /* a log that may not grow is a full one */
             signal(i, SIG_DFL);
     }
     sigset_t none;

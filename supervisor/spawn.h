@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include "base/err.h"
@@ -25,11 +26,12 @@ struct spawner {
     bool root;                         /* the supervisor is */
     struct process_id id[FAMILY_UIDS]; /* by number of the child */
     struct walls walls;
-    uint32_t files_max; /* the hard limit of descriptors */
+    uint32_t files_max;      /* the hard limit of descriptors */
+    struct rlimit file_size; /* the administrator's, for what children write */
 };
 
 /* Opens the executables beside /proc/self/exe if bulkhead-router lies there, else in LIBEXECDIR; raises the limit of
- * descriptors; tries which walls are granted. Until spawn_configure says otherwise all of these are wanted and user ids
+ * descriptors, lifts that of file sizes for shared memory; tries which walls are granted. Until spawn_configure says otherwise all of these are wanted and user ids
  * begin at SPAWN_UIDS. ERR_SYSTEM: why (cap bytes) says what is wrong. */
 enum err spawn_open(struct spawner *sp, char *why, size_t cap);
 

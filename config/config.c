@@ -80,7 +80,7 @@ bool config_has_warnings(const struct config *c) {
 void config_say(const struct config *c, struct text *t) {
     if (c->fault.len)
         text_add(t, text_view(&c->fault));
-    for (enum problem_kind kind = PROBLEM_NOTICE; kind <= PROBLEM_ERROR; kind++) {
+    for (enum problem_kind kind = PROBLEM_WARNING; kind <= PROBLEM_NOTICE; kind++) {
         for (size_t i = 0; i < c->problem_count; i++) {
             if (c->problems[i].kind == kind)
                 text_add_format(t, "%v\n", c->problems[i].text);

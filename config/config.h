@@ -16,9 +16,9 @@
 enum { CONFIG_PROBLEMS_MAX = 10000 }; /* more are only counted */
 
 enum problem_kind {
-    PROBLEM_NOTICE, /* what the server starts without, or takes otherwise than it stands there */
     PROBLEM_WARNING, /* nats-server's: `-t` fails, a start does not (trap T13) */
     PROBLEM_ERROR,
+    PROBLEM_NOTICE, /* what the server starts without, or takes otherwise than it stands there */
 };
 
 struct problem {
@@ -49,7 +49,7 @@ enum err config_read(struct config *c, const char *path);
 enum err config_check_start(struct config *c);
 
 /* Appends what nats-server prints behind its name and a colon: the fault, or all warnings and then all errors, each
- * with a newline; notices come first. */
+ * with a newline; notices come last. */
 void config_say(const struct config *c, struct text *t);
 
 bool config_has_errors(const struct config *c);

@@ -1,5 +1,5 @@
 /* config-print man|markdown: the list of options, or config-print flags: that of flags, from the one table. For
- * bulkhead.conf(5), bulkhead(8) and docs/. */
+ * bulkhead.conf(5), bulkhead(8) and docs/. For tests, config-print bounds: a line for each number with bounds. */
 #include <stdio.h>
 #include <string.h>
 
@@ -56,7 +56,7 @@ static void print_facts(bool man, const struct option *o) {
     if (o->section == SECTION_TOP)
         print_fact(man, "Reload", reloads[o->reload]);
     if (o->built != BUILT)
-        print_fact(man, "Here", o->built == BUILT_NOT ? "not available yet" : "without effect");
+        print_fact(man, "Here", o->built == BUILT_IDLE ? "without effect" : "not available yet");
     if (o->since)
         print_fact(man, "nats-server", o->since);
 }
@@ -89,9 +89,27 @@ static void print_flags(void) {
     }
 }
 
+/* Section, name, least and most, as they would be written. */
+static void print_bounds(void) {
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option *o = &option_table[i];
+        if (o->size != sizeof(int64_t) || (!o->low && !o->high))
+            continue;
+        const char *format = shape_is_time(o->shape) ? "%s\t%.*s\t\"%.0fms\"\t\"%.0fms\"\n" : "%s\t%.*s\t%.0f\t%.0f\n";
+        double unit = shape_is_time(o->shape) ? 1e6 : 1;
+        struct view name = option_name(o);
+        printf(format, sections[o->section].title, (int)name.len, name.at, (double)o->low / unit,
+               (double)o->high / unit * (o->high == INT64_MAX ? 0.9 : 1));
+    }
+}
+
 int main(int argc, char **argv) {
     if (argc == 2 && strcmp(argv[1], "flags") == 0) {
         print_flags();
+        return 0;
+    }
+    if (argc == 2 && strcmp(argv[1], "bounds") == 0) {
+        print_bounds();
         return 0;
     }
     bool man = argc == 2 && strcmp(argv[1], "man") == 0;
@@ -100,6 +118,6 @@ int main(int argc, char **argv) {
             print_section(man, (enum section)section);
         return 0;
     }
-    fprintf(stderr, "Usage: config-print man|markdown|flags\n");
+    fprintf(stderr, "Usage: config-print man|markdown|flags|bounds\n");
     return 2;
 }

@@ -185,12 +185,19 @@ static enum err write_parts(const int *fds, const struct config *c, struct tls_o
     text_add_byte(&auth, '\n');
     config_print(c, PART_AUTH, &auth);
     tls_take(tls, c);
+    const struct value *block = config_find(c, "tls");
+    if (block && block->file)
+        text_add_format(why, "%s:%d:%d: ", block->file, (int64_t)block->line, (int64_t)block->column);
     enum err e = tls->given ? tls_files_write(tls, c, certificates, &keys, why) : ERR_OK;
     if (e == ERR_OK)
-        e = write_part(fds[READER_AUTH], &auth, READER_PART_MAX, "all options, variables written out,", why);
+        e = write_part(fds[READER_TLS], certificates, TLS_CERTIFICATES_MAX, "tls: the certificates", why);
     if (e == ERR_OK)
-        e = write_part(fds[READER_TLS], certificates, TLS_CERTIFICATES_MAX, "the certificates", why);
-    return e == ERR_OK ? write_part(fds[READER_KEYS], &keys, READER_PART_MAX, "the private keys", why) : e;
+        e = write_part(fds[READER_KEYS], &keys, READER_PART_MAX, "tls: the private keys", why);
+    if (e == ERR_OK) {
+        why->len = 0;
+        e = write_part(fds[READER_AUTH], &auth, READER_PART_MAX, "all options, variables written out,", why);
+    }
+    return e;
 }
 
 /* The words of the command line as argv; they stay where they are. */

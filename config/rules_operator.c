@@ -20,21 +20,39 @@ RULE(rule_trusted) {
 
 /* ---- operator ---- */
 
-/* The line between the marks of an nsc file, or the whole text. */
-static struct view undecorate(struct view s) {
-    static const char mark[] = "-----BEGIN NATS OPERATOR JWT-----";
-    const char *begin = s.len ? memmem(s.at, s.len, mark, strlen(mark)) : NULL;
-    const char *end = s.at + s.len;
-    if (begin)
-        s = view_of(begin + strlen(mark), (size_t)(end - begin) - strlen(mark));
-    const char *dashes = begin ? memmem(s.at, s.len, "---", 3) : NULL;
-    if (dashes)
-        s.len = (size_t)(dashes - s.at);
+static struct view trim(struct view s) {
     while (s.len && strchr(" \t\r\n", s.at[s.len - 1]))
         s.len--;
     while (s.len && strchr(" \t\r\n", s.at[0]))
         s = view_of(s.at + 1, s.len - 1);
     return s;
+}
+
+/* The next line that is not blank, without the blanks around it; empty: there is none. */
+static struct view next_line(struct view *rest) {
+    struct view line = {"", 0};
+    while (rest->len && !line.len) {
+        const char *end = memchr(rest->at, '\n', rest->len);
+        size_t len = end ? (size_t)(end - rest->at) : rest->len;
+        line = trim(view_of(rest->at, len));
+        *rest = view_of(rest->at + len + (end != NULL), rest->len - len - (end != NULL));
+    }
+    return line;
+}
+
+/* Three dashes or more, a text, three dashes or more: whatever it says. */
+static bool is_mark(struct view line) {
+    return view_starts(line, VIEW("---")) && line.len > 6 && memcmp(line.at + line.len - 3, "---", 3) == 0;
+}
+
+/* The line between two marks, of which the second may be missing; without marks the whole text. */
+static struct view undecorate(struct view s) {
+    struct view rest = s, line;
+    while ((line = next_line(&rest)).len) {
+        if (is_mark(line))
+            return next_line(&rest);
+    }
+    return trim(s);
 }
 
 /* A text is a file's path, or the JWT itself. */

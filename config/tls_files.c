@@ -9,6 +9,7 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
+#include <openssl/x509v3.h>
 #undef ERR_STATE
 #include <stdlib.h>
 #include <string.h>
@@ -227,6 +228,48 @@ enum err tls_check_pair(struct view cert, struct view key, struct text *why) {
     return e;
 }
 
+/* ---- what this server's processes take ---- */
+
+enum { SECURITY_BITS_MIN = 112, RSA_BITS_MAX = 8192 };
+
+/* What frontends ask of each certificate of the chain: RSA of 2048 bits and the like, and no SHA-1. */
+static const char *find_weakness(X509 *x) {
+    int bits = 0;
+    const EVP_PKEY *key = X509_get0_pubkey(x);
+    if (!key || EVP_PKEY_get_security_bits(key) < SECURITY_BITS_MIN)
+        return "a certificate's key is too short: RSA needs 2048 bits";
+    bool own = X509_get_extension_flags(x) & EXFLAG_SS;
+    if (!own && X509_get_signature_info(x, NULL, NULL, &bits, NULL) == 1 && bits < SECURITY_BITS_MIN)
+        return "a certificate's signature is too weak: SHA-1 and MD5 are not taken";
+    return NULL;
+}
+
+/* What the signer takes (authd/signer.c). */
+static bool can_sign(const EVP_PKEY *key) {
+    char name[64];
+    if (EVP_PKEY_get_base_id(key) == EVP_PKEY_RSA)
+        return EVP_PKEY_get_security_bits(key) >= SECURITY_BITS_MIN && EVP_PKEY_get_bits(key) <= RSA_BITS_MAX;
+    return EVP_PKEY_get_base_id(key) != EVP_PKEY_EC ||
+           (EVP_PKEY_get_group_name(key, name, sizeof name, NULL) == 1 && strcmp(name, "secp224r1") != 0);
+}
+
+static enum err check_strength(struct view cert, struct text *why) {
+    struct pem p = {0};
+    const char *weakness = NULL, *words;
+    BIO *bio = open_pem(cert);
+    while (!weakness && pem_next(bio, &p)) {
+        X509 *x = is_certificate(&p) ? parse_certificate(&p, &words) : NULL;
+        weakness = x ? find_weakness(x) : NULL;
+        X509_free(x);
+        pem_clear(&p);
+    }
+    BIO_free(bio);
+    ERR_clear_error();
+    if (weakness)
+        text_add_format(why, "tls: %s", weakness);
+    return weakness ? ERR_SYNTAX : ERR_OK;
+}
+
 /* ---- what is handed on ---- */
 
 /* Appends as PEM each certificate that can be read; returns how many there were. out may be NULL. */
@@ -266,7 +309,9 @@ static enum err add_key(struct text *keys, struct view pem, struct text *why) {
     EVP_PKEY *key = first_key(pem, why);
     BIO *bio = BIO_new(BIO_s_secmem());
     enum err e = ERR_SYNTAX;
-    if (key && bio && PEM_write_bio_PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) == 1) {
+    if (key && !can_sign(key))
+        text_add(why, VIEW("tls: a private key must be RSA of 2048 to 8192 bits, of P-256, P-384 or P-521, or Ed25519"));
+    else if (key && bio && PEM_write_bio_PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) == 1) {
         char *bytes;
         long len = BIO_get_mem_data(bio, &bytes);
         add_u32(keys, 1);
@@ -316,6 +361,8 @@ static enum err write_in(struct tls_options *t, const struct config *c, struct a
         e = source_read(c->source, key, arena, &key_pem, why);
     if (e == ERR_OK)
         e = tls_check_pair(cert_pem, key_pem, why);
+    if (e == ERR_OK)
+        e = check_strength(cert_pem, why);
     if (e != ERR_OK)
         return e;
     copy_certificates(certificates, cert_pem);

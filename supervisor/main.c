@@ -33,6 +33,7 @@
 #include "supervisor/machine.h"
 #include "supervisor/notify.h"
 #include "supervisor/reader.h"
+#include "supervisor/rehearse.h"
 #include "supervisor/signals.h"
 #include "supervisor/supervisor.h"
 
@@ -121,12 +122,26 @@ static void say_notices(char *lines) {
     }
 }
 
+/* A file that is good may ask for what this machine has not. Who has not the rights of a later start is only told of it. */
+static _Noreturn void leave_test(struct supervisor *s, const struct reader_result *result) {
+    char missing[2048];
+    if (!result->valid)
+        leave(s, 1, result->message);
+    if (rehearse_start(&s->spawner, &result->state.options, settings_frontends(&result->state.options), missing,
+                       sizeof missing))
+        leave(s, 0, result->message);
+    if (geteuid() == 0)
+        leave(s, 1, missing);
+    dprintf(s->stderr_fd, "bulkhead: %s\n%s", result->message, missing);
+    exit(0);
+}
+
 /* Has the command line and the file read. */
 static void read_config(struct supervisor *s, bool test) {
     static struct reader_result result;
     parts_read(s, test, NULL, &s->parts, &result);
     if (test)
-        leave(s, result.valid ? 0 : 1, result.message);
+        leave_test(s, &result);
     if (!result.valid)
         leave(s, 1, result.message);
     say_notices(result.message);

@@ -309,12 +309,22 @@ static void stalled(struct frontend *f, struct client *c, uint32_t ms) {
     c->flags |= CLIENT_STALLED;
     c->stall_due_ms = f->now_ms + (ms < RECORD_STALL_MS_MAX ? ms : RECORD_STALL_MS_MAX);
     timer_update(f, c);
+    if (f->now_ms < f->stall_no_ms)
+        return;
+    f->stall_no_ms = f->now_ms + STALL_NO_MS;
+    f->stall_no += f->stall_no == UINT32_MAX ? 2 : 1;
 }
 
+/* One publisher goes on at once; of many each sends a little first. */
 static void resumed(struct frontend *f, struct client *c) {
     c->flags &= ~(uint32_t)CLIENT_STALLED;
     c->stall_due_ms = 0;
-    c->window_cap = 0;
+    if (f->now_ms < f->shared_until_ms) {
+        link_window_begin(c, WINDOW_FIRST_UNITS);
+    } else {
+        c->window_cap = 0;
+        c->stall_no = f->stall_no;
+    }
     timer_update(f, c);
     client_wake(f, c);
 }

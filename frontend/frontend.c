@@ -9,6 +9,7 @@ enum err frontend_open(struct frontend *f) {
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
     f->listener = -1;
+    f->stall_no = 1;
     hash_key_make(&f->hash);
     /* Large enough that their pages come as they are touched. */
     f->by_number = calloc(SOFT_CONNS_MAX, sizeof(struct client *));

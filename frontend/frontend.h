@@ -68,10 +68,12 @@ enum {
     DRAINS_BYTES = 64 * 1024, /* taken by a gated client: it drains */
     WINDOW_UNITS = 512 * 1024, /* half of what one connection may have in the ingress ring; a record costs its bytes and RECORD_UNITS */
     WINDOW_SHARED_UNITS = 32 * 1024, /* the same while other connections of this frontend send too */
-    WINDOW_FIRST_UNITS = 4096, /* of a new connection, before the router has shown how fast it handles its records */
+    WINDOW_FIRST_UNITS = 4096, /* of a new connection, before the router has shown how fast it handles its records; and when others
+                                * were stalled */
     WINDOW_DEAR_WORK = 8 << 20, /* units of the router's work (ring_writer_work): a window that costs more begins with one record again */
     RECORD_UNITS = 256,        /* of a window, beside the bytes of each record */
     SHARED_MS = 50,            /* for so long after another one was read */
+    STALL_NO_MS = 100,         /* between two moments from which on windows begin anew because somebody is stalled */
     SUB_UNITS = 512,           /* and a SUB or UNSUB so much more, because it costs the router more */
     SHARED_BYTES = 16 * 1024, /* payloads from here on are shared between the clients of a fan-out */
     SPREAD_SUBS = 32 * 1024,  /* subscriptions from which on the next records are looked at ahead */
@@ -147,6 +149,7 @@ struct client {
     uint32_t window_units; /* in this half window */
     uint32_t window_cap;   /* it may send so much before the router must have handled all; 0: no such bound */
     uint64_t window_work;  /* of the router for this link, when the connection began to wait for its window */
+    uint32_t stall_no;     /* the frontend's, when its window had become whole; 0: it is not */
     char *fence;       /* lines that wait for last_pos to be consumed */
     uint32_t fence_len, fence_cap;
     uint32_t fence_asked; /* fence_len when fence_owed was loaded */
@@ -290,6 +293,8 @@ struct frontend {
     uint64_t turn_written; /* bytes written to sockets in this turn */
     uint64_t under_way;    /* the same of all clients, at most UNDER_WAY_BYTES */
     bool delivering;       /* what is added to outputs comes from other clients */
+    uint32_t stall_no;     /* grows with the first STALL in STALL_NO_MS; never 0 */
+    uint64_t stall_no_ms;  /* from then on it may grow */
     struct list fenced;    /* a line waits for the router, or the end does */
     struct list dirty;     /* unwritten output */
     struct list borrowers; /* output that lies in the egress ring */
@@ -348,8 +353,8 @@ void link_journal_trim(struct frontend *f, uint64_t consumed);
  * one connection's flood never makes the others wait long. */
 bool link_window(struct frontend *f, struct client *c);
 void link_window_pass(struct frontend *f);
-void link_window_probe(struct client *c); /* a stall ended by itself, or its records are dear: the window begins with one record, and
-                                            * doubles as long as the router is fast */
+/* The window begins anew, with so many units: a stall ended, or its records are dear. It doubles as long as the router is fast. */
+void link_window_begin(struct client *c, uint32_t units);
 /* Text that goes out when all records of c have been consumed and what they caused has been delivered. */
 void fence_add(struct frontend *f, struct client *c, const char *text, size_t len);
 /* True if a line that makes no record may join the fence that stands. False: its operation waits until that has passed. */

@@ -64,11 +64,15 @@ void link_ring(struct frontend *f) {
  * message may have to be held against thousands of patterns. The router says beside `consumed` how much work it has done for this
  * link. A connection that waited for its window while that grew by more than WINDOW_DEAR_WORK goes on with one record at a time,
  * and gets more as long as that is cheap; and so does a new connection begin.
+ *
+ * Windows begin anew, too, when somebody of this frontend is stalled. Until a window has grown to its whole size, all that was sent must
+ * have been handled, and a STALL for it seen, before more is sent: so of many who publish to a reader that falls behind none
+ * has sent it a whole window before it is stalled.
  */
 
-void link_window_probe(struct client *c) {
-    c->window_cap = 1;
-    c->window_units = 1; /* first of all, what it sent before must have been handled */
+void link_window_begin(struct client *c, uint32_t units) {
+    c->window_cap = c->window_units = (units + 1) / 2;
+    c->stall_no = 0;
 }
 
 static void window_wait(struct frontend *f, struct client *c) {
@@ -76,8 +80,10 @@ static void window_wait(struct frontend *f, struct client *c) {
     list_add(&f->deferred, &c->waits);
 }
 
-/* The same while it probes: a STALL for what it has sent must have been seen before it sends more. */
-static bool window_probes(struct frontend *f, struct client *c) {
+/* True if a window that is not yet whole has room for another record. */
+static bool window_grows(struct frontend *f, struct client *c) {
+    if (c->window_cap == 0) /* it was whole, but others were stalled since: it may be next */
+        link_window_begin(c, WINDOW_FIRST_UNITS);
     if (c->window_units < c->window_cap)
         return true;
     c->window_pos = c->last_pos;
@@ -87,14 +93,16 @@ static bool window_probes(struct frontend *f, struct client *c) {
     }
     c->window_units = 0;
     c->window_cap *= 2;
-    if (c->window_cap >= WINDOW_SHARED_UNITS)
+    if (c->window_cap >= WINDOW_SHARED_UNITS) {
         c->window_cap = 0;
+        c->stall_no = f->stall_no;
+    }
     return true;
 }
 
 bool link_window(struct frontend *f, struct client *c) {
-    if (unlikely(c->window_cap != 0))
-        return window_probes(f, c);
+    if (unlikely(c->stall_no != f->stall_no))
+        return window_grows(f, c);
     if (likely(c->window_units < (f->now_ms < f->shared_until_ms ? WINDOW_SHARED_UNITS : WINDOW_UNITS)))
         return true;
     if (c->window_pos > f->ingress.consumed_pos && ring_writer_refresh(&f->ingress) &&
@@ -107,10 +115,10 @@ bool link_window(struct frontend *f, struct client *c) {
     return true;
 }
 
-/* A probing one is doubled at its next record, so this halves it. */
+/* One that grows is doubled at its next record, so this halves it. */
 static void window_shrink(struct client *c) {
     if (c->window_cap == 0)
-        link_window_probe(c);
+        link_window_begin(c, 1);
     else
         c->window_cap = c->window_cap > 4 ? c->window_cap / 4 : 1;
 }

@@ -176,7 +176,7 @@ void timers_run(struct frontend *f) {
         if (is_due(f, c->stall_due_ms)) {
             c->stall_due_ms = 0;
             c->flags &= ~(uint32_t)CLIENT_STALLED;
-            link_window_probe(c);
+            link_window_begin(c, 1);
             client_wake(f, c);
         }
         if (is_due(f, c->auth_due_ms))

@@ -4,12 +4,13 @@ slow_test.py has what a closed client and its neighbours see; here publishers go
 """
 
 import contextlib
+import select
 import socket
 import threading
 import time
 import unittest
 
-from harness import DEADLINE, SLOWNESS, Client, Server, ServerCase, is_sanitized, wait_until
+from harness import DEADLINE, SLOWNESS, Client, Server, ServerCase, is_sanitized, raise_descriptor_limit, wait_until
 
 HELD_SECONDS = 0.05  # a publisher that has not come on for so long is held
 
@@ -110,6 +111,48 @@ class ReadingTest(unittest.TestCase):
                 wait_until(publisher.is_held, "the publisher is held")
             reader.read_all(total)
         self.each_cell(check)
+
+
+class ManyPublishersTest(ServerCase):
+    options = {"max_pending": 1 << 20}
+    PUBLISHERS, MESSAGES = 1000, 600
+
+    def test_reader_that_stops_for_a_while_is_not_closed(self):
+        """What each of many publishers may have under way does not add up to more than the reader may have."""
+        raise_descriptor_limit()
+        reader = Reader(self, self.server)
+        publishers = [self.quiet_client() for _ in range(self.PUBLISHERS)]
+        for publisher in publishers:
+            publisher.fence()
+        total = self.PUBLISHERS * self.MESSAGES * len(b"MSG flow 1 128\r\n%b\r\n" % (128 * b"x"))
+        thread = threading.Thread(target=reader.read_all, args=(total,))
+        self.send_to_all(publishers, self.MESSAGES * (b"PUB flow 128\r\n%b\r\n" % (128 * b"x")), thread)
+        thread.join(3 * DEADLINE)
+        self.assertNotIn("Slow Consumer", self.server.log())
+        self.assertGreaterEqual(reader.got, total)
+
+    def send_to_all(self, publishers, data, reading):
+        """Sends data on each connection, all at once. The reader begins when they are held."""
+        left = {p.socket.fileno(): (p.socket, memoryview(data)) for p in publishers}
+        with select.epoll() as poll:
+            for descriptor, (connection, _) in left.items():
+                connection.setblocking(False)
+                poll.register(descriptor, select.EPOLLOUT)
+            while left:
+                events = poll.poll(2 * HELD_SECONDS if reading.ident is None else 3 * DEADLINE)
+                if not events:
+                    self.assertIsNone(reading.ident, "the publishers are held for good")
+                    reading.start()
+                for descriptor, _ in events:
+                    connection, rest = left.pop(descriptor)
+                    with contextlib.suppress(BlockingIOError):
+                        rest = rest[connection.send(rest):]
+                    if rest:
+                        left[descriptor] = connection, rest
+                    else:
+                        poll.unregister(descriptor)
+        if reading.ident is None:
+            reading.start()
 
 
 class DefaultBoundTest(ServerCase):

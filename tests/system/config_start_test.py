@@ -111,6 +111,21 @@ class Truth(Files):
                     client.expect_exact(b"+OK\r\nPONG\r\n")
                     server.check()
 
+    def test_a_long_control_line(self):
+        """A CONNECT may be as long as the limit says; a subject stays below 64 KB."""
+        with Server(config="max_control_line: 128KB") as server:
+            with Client(server) as client:
+                client.connect(name="n" * 100000)
+                client.expect_exact(b"+OK\r\n")
+                client.send(b"SUB " + b"a" * 65000 + b" 1\r\n")
+                client.expect_exact(b"+OK\r\n")
+                client.send(b"SUB " + b"a" * 65536 + b" 2\r\n")
+                client.expect_exact(b"-ERR 'maximum control line exceeded'\r\n")
+                client.expect_eof()
+            with Client(server) as client:
+                client.connect(name="n" * 140000)
+                client.expect_exact(b"-ERR 'maximum control line exceeded'\r\n")
+
     def test_bounds_can_be_served(self):
         """Both ends of what a row of the table allows, but for what this machine may not have."""
         listing = subprocess.run([os.path.join(harness.BUILD, "config-print"), "bounds"], capture_output=True, text=True)

@@ -47,6 +47,7 @@ static void give_client(uint32_t i) {
                                                 }};
     say(i, hello, sizeof hello - 1);
     clients[i]->window_cap = 0; /* what it sends has shown itself to be cheap */
+    clients[i]->stall_no = f->stall_no;
 }
 
 /* Settings and link come as in life, so that all that follows from them is there. */
@@ -105,6 +106,8 @@ static void open_frontend(void) {
     for (uint32_t i = 0; i < CLIENTS; i++)
         give_client(i);
     stage_take_all(&ingress, RECORD_PUB);
+    f->now_ms += 2 * SHARED_MS; /* from now on one of them sends alone */
+    f->last_reader = clients[0]->cid;
 }
 
 /* The same, but what is written to clients goes nowhere. */

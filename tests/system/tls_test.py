@@ -303,7 +303,8 @@ MAP_ROWS = [
      'Using URI found in cert for auth ["spiffe://example/app"]'),
     ("URI without subject", "/", "URI:spiffe://example/app", "spiffe://example/app", "Using URI found"),
     ("email without subject", "/", "email:mail@example.com", "mail@example.com", "Using email found"),
-    ("DNS without subject", "/", "DNS:dns.example.com", None, "User required in cert, none found"),
+    ("DNS without subject", "/", "DNS:dns.example.com", "dns.example.com", "Using SAN found"),  # newer than v2.9.10
+    ("nothing at all", "/", "", None, "User required in cert, none found"),
     ("IP", "/CN=x", "IP:10.0.0.1", None, 'User in cert ["CN=x"], not found'),
     ("email in another case", "/CN=x", "email:Mail@example.com", None, "not found"),
     ("name alone", "/CN=plain", "", "CN=plain", 'for auth ["CN=plain"]'),

@@ -1,13 +1,18 @@
 # Bulkhead's one Makefile.
 #
+#   make          build (V=1 shows the commands; LTO= builds quicker, for work on the code: see HACKING.md)
 #   make run      install what is missing, build, serve on port 4222 (ARGS="-p 4333" passes options on)
-#   make check    install what is missing, build, run every test but the long ones; the last line has the totals
+#   make check    install what is missing (as root or by sudo), build, run every test but the long ones; the last line has the totals
+#   make check-built   the same, but installs nothing
+#   make unit     the unit tests alone; make layers: what calls what; make format-check: what clang-format would change
 #   make soak     the long tests; make fuzz: the fuzzers, FUZZ_SECONDS each
 #   make bench    the budget of instructions, then the comparison with nats-server (BENCH="--quick" passes options on)
 #   make install  DESTDIR and prefix as usual
 #   make deps     only install what is missing
-#   make help     this list
 #   make peers    put newer servers and tools for comparisons into build/peers, as far as they can be had
+#   make compile_commands.json   how each file is compiled, for editors and clangd
+#   make clean    remove the build folder
+#   make help     this list
 #   make SAN=address,undefined check   the same under sanitizers (SAN=thread: the ring code only)
 #   make CC=clang check
 #
@@ -122,70 +127,6 @@ $(B)/gen/%.pb-c.c $(B)/gen/%.pb-c.h: %.proto
 	@$(call say,PROTOC,$<)
 	$(Q)protoc-c --c_out=$(B)/gen $<
 
-# tests/unit mirrors the tree: shm/ring.c has tests/unit/shm/ring_test.c, one Check program each. Message types that only
-# tests use lie beside them.
-UNIT_SRC   := $(wildcard tests/unit/$(if $(filter thread,$(SAN)),shm,*)/*_test.c)
-UNIT       := $(UNIT_SRC:%.c=$(B)/%)
-TEST_PROTO := $(wildcard tests/unit/*/*.proto)
-TEST_GEN   := $(TEST_PROTO:%.proto=$(B)/gen/%.pb-c.c)
-TEST_OBJ   := $(TEST_GEN:$(B)/gen/%.c=$(B)/obj/gen/%.o)
-CHECK_LIBS = $(shell pkg-config --libs check)
-# The world around a frontend, and the world around a router: what both daemons name alike keeps them apart.
-FRONT_OBJ   := $(B)/obj/tests/support/front.o
-SUPPORT_OBJ := $(filter-out $(FRONT_OBJ),$(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/support/*.c)))
-.SECONDARY: $(GEN) $(TEST_GEN) $(TEST_OBJ) $(SUPPORT_OBJ) $(FRONT_OBJ)
-# Where a marker message kills the router: a fault of its own, without a hook in the product.
-$(B)/tests/unit/router/router_poison_test: LDFLAGS += -Wl,--wrap=sublist_match,--wrap=sublist_insert,--wrap=binding_open
-# It starts the executable.
-$(B)/tests/unit/authd/authd_test: | $(B)/bulkhead-authd
-# Where allocations fail.
-FAILING_ALLOCS := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
-$(B)/tests/unit/frontend/memory_test: LDFLAGS += $(FAILING_ALLOCS)
-# Where authd dies at every store.
-$(B)/tests/unit/authd/identity_test: LDFLAGS += -Wl,--wrap=book_append,--wrap=ledger_new_principal,--wrap=ledger_put
-$(B)/tests/unit/%: tests/unit/%.c $(LIBS) $(TEST_OBJ) $(SUPPORT_OBJ) $(FRONT_OBJ)
-	@mkdir -p $(@D)
-	@$(call say,TEST,$@)
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -fno-lto -o $@ $< $(TEST_OBJ) $(if $(findstring tests/unit/router/,$<),$(SUPPORT_OBJ)) $(if $(findstring tests/unit/frontend/,$<),$(FRONT_OBJ)) -Wl,--start-group $(LIBS) -Wl,--end-group $(CHECK_LIBS) $(LDLIBS)
-
-# A hand-made family around a real frontend and a real signer, for tests/system/tls_test.py.
-TLS_WORLD := $(B)/tests/system/tls_world
-$(TLS_WORLD): tests/system/c/tls_world.c $(LIBS) $(SUPPORT_OBJ)
-	@mkdir -p $(@D)
-	@$(call say,TEST,$@)
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -fno-lto -o $@ $< $(SUPPORT_OBJ) -Wl,--start-group $(LIBS) -Wl,--end-group $(LDLIBS)
-
-unit: $(UNIT)
-	tests/run-unit $(UNIT)
-
-# Fuzz targets need clang's libFuzzer, whatever $(CC) is; each has a committed corpus, tests/fuzz/corpus/NAME for NAME_fuzz.c.
-FUZZ_SRC  := $(wildcard tests/fuzz/*_fuzz.c)
-FUZZ      := $(FUZZ_SRC:tests/fuzz/%.c=$(B)/fuzz/%)
-FUZZ_OBJ  := $(foreach d,$(DAEMONS) $(LOWER),$(patsubst %.c,$(B)/fuzz/obj/%.o,$(call lib_src,$(d)))) \
-             $(patsubst %.c,$(B)/fuzz/obj/%.o,$(wildcard tests/support/*.c)) \
-             $(patsubst $(B)/gen/%.c,$(B)/fuzz/obj/gen/%.o,$(GEN) $(TEST_GEN))
-FUZZ_FLAGS = $(CPPFLAGS) -std=gnu17 -g -O1 $(shell pkg-config --cflags $(PKGS)) -fsanitize=address,undefined -fno-sanitize-recover=undefined -DBULKHEAD_SANITIZED
-.SECONDARY: $(FUZZ_OBJ)
-$(B)/fuzz/obj/gen/%.o: $(B)/gen/%.c
-	@mkdir -p $(@D)
-	@$(call say,CLANG,$<)
-	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
-$(B)/fuzz/obj/%.o: %.c | $(GEN) $(TEST_GEN)
-	@mkdir -p $(@D)
-	@$(call say,CLANG,$<)
-	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
-$(B)/fuzz/lib.a: $(FUZZ_OBJ)
-	@rm -f $@
-	$(Q)$(AR) rcs $@ $^
-$(B)/fuzz/conn_fuzz: WRAP = $(FAILING_ALLOCS)
-$(B)/fuzz/%: tests/fuzz/%.c $(B)/fuzz/lib.a
-	@mkdir -p $(@D)
-	@$(call say,FUZZ,$@)
-	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer -MMD -MP $(WRAP) -o $@ $< $(B)/fuzz/lib.a $(LDLIBS)
-
-fuzz: $(FUZZ)
-	tests/run-fuzz $(FUZZ_SECONDS) $(FUZZ)
-
 # What may be missing is installed before a second make looks for it.
 deps:
 	@packaging/deps
@@ -205,45 +146,6 @@ run:
 help:
 	@sed -n 's/^#   make/make/p' Makefile
 
-# ThreadSanitizer does not understand memory that two processes share: there only the unit tests of shm say something. The
-# fuzzers bring their own sanitizers.
-CHECK_STEPS = unit="tests/run-unit $(UNIT)" \
-	$(if $(filter thread,$(SAN)),,system="tests/system/run") \
-	$(if $(SAN),,fuzz="tests/run-fuzz $(CHECK_FUZZ_SECONDS) $(FUZZ)")
-check: deps
-	@$(MAKE) --no-print-directory $(JOBS) check-built
-check-built: $(MAN) $(if $(filter thread,$(SAN)),,$(BINS) $(TRY) $(TOOLS) $(TLS_WORLD)) $(UNIT) $(if $(SAN),,$(FUZZ))
-	@BULKHEAD_BUILD=$(B) CC="$(CC)" TEST_SLOWNESS=$(if $(SAN),10,1) tests/run-steps $(CHECK_STEPS)
-
-# Each program of tests/soak ends as the other tests do; the system tests take their long forms with BULKHEAD_SOAK.
-SOAK := $(patsubst %.c,$(B)/%,$(wildcard tests/soak/*_soak.c))
-$(SOAK): $(B)/%: $(B)/obj/%.o $(LIBS)
-	@mkdir -p $(@D)
-	@$(call say,LINK,$@)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(LDLIBS)
-soak: deps
-	@$(MAKE) --no-print-directory soak-built
-soak-built: $(BINS) $(TOOLS) $(SOAK) $(FUZZ)
-	@BULKHEAD_BUILD=$(B) CC="$(CC)" BULKHEAD_SOAK=1 tests/run-steps $(foreach p,$(SOAK) $(wildcard tests/soak/*_soak.py),$(notdir $(p))=$(p)) \
-	    system="tests/system/run" fuzz="tests/run-fuzz $(FUZZ_SECONDS) $(FUZZ)"
-
-# The load generator is made of load*.c; every other file of tests/bench is a program of its own.
-BENCH_LOAD  := $(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/bench/load*.c))
-BENCH_ALONE := $(patsubst %.c,$(B)/%,$(filter-out tests/bench/load%,$(wildcard tests/bench/*.c)))
-$(B)/tests/bench/load: $(BENCH_LOAD) $(B)/libnats.a $(B)/libbase.a
-	@mkdir -p $(@D)
-	@$(call say,LINK,$@)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell pkg-config --libs openssl libsodium) -pthread
-$(BENCH_ALONE): $(B)/%: $(B)/obj/%.o $(LIBS)
-	@mkdir -p $(@D)
-	@$(call say,LINK,$@)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< -Wl,--start-group $(LIBS) -Wl,--end-group $(LDLIBS)
-bench-built: $(BINS) $(B)/tests/bench/load $(BENCH_ALONE)
-bench: deps
-	@$(MAKE) --no-print-directory bench-built
-	BULKHEAD_BUILD=$(B) tests/bench/budget
-	BULKHEAD_BUILD=$(B) tests/bench/run $(BENCH)
-
 install: all
 	install -d $(DESTDIR)$(prefix)/sbin $(DESTDIR)$(prefix)/bin $(DESTDIR)$(libexecdir) $(DESTDIR)$(prefix)/share/doc/bulkhead \
 	    $(DESTDIR)$(mandir)/man5 $(DESTDIR)$(mandir)/man8 $(DESTDIR)$(unitdir)
@@ -262,6 +164,14 @@ install: all
 clean:
 	rm -rf $(B)
 
+include tests/tests.mk
+
+# How each file is compiled, for editors and clangd. sed puts the name of the file in.
+COMPILE = $(filter-out -flto% -ffat-lto%,$(CC) $(CPPFLAGS) $(CFLAGS))
+compile_commands.json: $(GEN) $(TEST_GEN) FORCE
+	@git ls-files '*.c' | sed '$(subst ','\'',s|.*|  {"directory": "$(CURDIR)", "file": "&", "command": "$(subst ",\\",$(COMPILE)) -c &"},|); 1s/^ /[/; $$s/,$$/]/' > $@
+	@echo '$@: $(B), '$$(grep -c '"file"' $@)' files'
+
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
-.PHONY: all help unit fuzz deps peers run check check-built bench bench-built soak soak-built install clean FORCE
+.PHONY: all help deps peers run install clean FORCE

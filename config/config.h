@@ -16,7 +16,7 @@
 enum { CONFIG_PROBLEMS_MAX = 10000 }; /* more are only counted */
 
 enum problem_kind {
-    PROBLEM_WARNING, /* nats-server's: `-t` fails, a start does not (trap T13) */
+    PROBLEM_WARNING, /* nats-server's: `-t` fails, a start does not */
     PROBLEM_ERROR,
     PROBLEM_NOTICE, /* what the server starts without, or takes otherwise than it stands there */
 };

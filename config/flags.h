@@ -44,7 +44,7 @@ void flags_wipe(const struct flags *f);
 enum err flags_apply(const struct flags *f, struct config *c, struct text *why);
 
 /* FLAGS_TEST: checks what a start with these flags would read and appends the answer to said, without a last newline. False:
- * such a start would be refused, or nats-server has a warning, which fails a test there (trap T13). */
+ * such a start would be refused, or nats-server has a warning, which fails a test there. */
 bool flags_check(const struct flags *f, struct config *c, struct text *said);
 
 /* All of a start but the printing: the file, the flags, the defaults, and what config_check_start asks. On an error

@@ -98,7 +98,7 @@ static bool is_digit(int32_t r) {
     return r >= '0' && r <= '9';
 }
 
-/* What may follow a number. nats-server knows no ']' here and so cannot read [1] (trap T2). */
+/* What may follow a number. nats-server knows no ']' here and so cannot read [1]. */
 static bool ends_number(int32_t r) {
     return is_newline(r) || is_blank(r) || r == END || r == '}' || r == ']' || r == ';' || r == ',';
 }

@@ -331,7 +331,7 @@ static enum err read_file(struct parser *p) {
     return parse(p, content);
 }
 
-/* nats-server takes an absolute path for a relative one (trap T4); here it is tried as such when there is no other. */
+/* nats-server takes an absolute path for a relative one; here it is tried as such when there is no other. */
 static void choose_path(const struct parser *p, char path[PARSER_PATH_MAX], struct view name) {
     const struct source *s = p->all->source;
     if (name.len && *name.at == '/' && s->probe(s->owner, path) == ENOENT) {

@@ -206,7 +206,7 @@ static enum err on_log_pipe(struct channel *c, void *owner, const void *message,
     return ERR_OK;
 }
 
-/* nats-server ends this one line with a carriage return (trap T5). */
+/* nats-server ends this one line with a carriage return. */
 static void write_first(struct logd *l, const char *line, size_t len) {
     char *room = len && l->kind == LOGD_STREAM ? logd_out_room(&l->out) : NULL;
     if (!room)

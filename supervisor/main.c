@@ -398,7 +398,7 @@ static void on_signal(struct supervisor *s, int number) {
         break;
     case SIGTERM:
         if (s->lame && !s->stop)
-            break; /* as nats-server does it: the lame duck goes on (trap T2) */
+            break; /* as nats-server does it: the lame duck goes on */
         /* fall through */
     default:
         supervisor_stop(s, number);

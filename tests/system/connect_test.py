@@ -20,7 +20,7 @@ def connect(text):
 
 
 class InfoTest(ServerCase):
-    """Section 2."""
+    """The INFO line."""
 
     def test_bytes(self):
         line = self.client().info_line
@@ -79,7 +79,7 @@ class InfoTest(ServerCase):
 
 
 class NoConnectTest(ServerCase):
-    """Section 3: a client that never sends CONNECT is verbose, pedantic, echoes, and has no headers."""
+    """A client that never sends CONNECT is verbose, pedantic, echoes, and has no headers."""
 
     def test_defaults(self):
         self.check_table([
@@ -94,7 +94,7 @@ class NoConnectTest(ServerCase):
 
 
 class ConnectTest(ServerCase):
-    """Section 3."""
+    """CONNECT: what may stand in it, and what each option does."""
 
     def check_texts(self, texts, answer):
         self.check_table([(repr(text), connect(text), answer) for text in texts], before=b"")
@@ -202,7 +202,7 @@ class ConnectTest(ServerCase):
 
 
 class SecondConnectTest(ServerCase):
-    """Section 3.2: present keys overwrite, absent ones keep their value."""
+    """A second CONNECT: present keys overwrite, absent ones keep their value."""
 
     def test_merge(self):
         self.check_table([

@@ -38,7 +38,7 @@ DEADLINE = 10 * SLOWNESS
 
 __unittest = True  # keeps the harness out of the tracebacks of failures
 
-# A table's answer may end in one of these: the server closes, the server closes with or without a text (trap T1).
+# A table's answer may end in one of these: the server closes, the server closes with or without a text.
 EOF = b"<EOF>"
 CLOSED = b"<CLOSED>"
 UNIQUE = b"<UNIQUE>"  # see ServerCase.check_table
@@ -440,7 +440,7 @@ class Client:
             raise AssertionError(f"expected the end, received {clip(rest)}")
 
     def expect_closed(self):
-        """The server closes; before that it sends nothing, or one error text (trap T1)."""
+        """The server closes; before that it sends nothing, or one error text."""
         rest = self.receive_rest().removeprefix(PING)
         if not re.fullmatch(rb"(-ERR '[^\r\n]*'\r\n)?", rest):
             raise AssertionError(f"expected the end, with or without an error, received {clip(rest)}")

@@ -1,4 +1,4 @@
-"""The server's pings (section 10 of docs/protocol.md), with an interval of INTERVAL seconds and ping_max 2.
+"""The server's pings, with an interval of INTERVAL seconds and ping_max 2.
 
 What is sent is checked exactly. When it is sent is checked against wide bounds: never earlier than half an interval before
 its time, and late only within the harness's deadline.

@@ -1,7 +1,7 @@
 """The client protocol, byte for byte: operations, limits, error texts, subjects, subscriptions, headers, closing.
 
-Most tests are tables of (name, sent, answer); harness.ServerCase.check_table says how a row is run. The numbers in the
-class comments are sections of docs/protocol.md.
+Most tests are tables of (name, sent, answer); harness.ServerCase.check_table says how a row is run. What clients may
+rely on is docs/client-protocol.md.
 """
 
 from harness import CLOSED, EOF, REAL_NATS, UNKNOWN_OP, QUIET, Client, Server, ServerCase, bulkhead_only, wait_until
@@ -23,7 +23,7 @@ def no_responders(reply, sid):
 
 
 class GrammarTest(ServerCase):
-    """Section 4."""
+    """How operations are written: case, blanks, line ends, arguments."""
 
     def test_names_in_any_case(self):
         self.check_table([
@@ -91,7 +91,7 @@ class GrammarTest(ServerCase):
             ("+OK", b"+OKxyz foo\r\n", b""),
         ])
 
-    @bulkhead_only("trap T10: junk is bounded by the control line limit")
+    @bulkhead_only("junk is bounded by the control line limit")
     def test_junk_is_bounded(self):
         self.check_table([
             ("PING", b"PING" + 5000 * b"x", CONTROL_LINE),
@@ -127,7 +127,7 @@ class GrammarTest(ServerCase):
             [("HPUB total " + repr(size), WITH_HEADERS + b"HPUB a 12 " + size + b"\r\n", CLOSED) for size in bad] +
             [("nine digits over the limit", b"PUB a 999999999\r\n", PAYLOAD)])
 
-    @bulkhead_only("trap T2: sizes are passed on as canonical numbers")
+    @bulkhead_only("sizes are passed on as canonical numbers")
     def test_sizes_are_canonical(self):
         self.check_table([
             ("01", b"SUB a 1\r\nPUB a 01\r\nx\r\n", b"MSG a 1 1\r\nx\r\n"),
@@ -191,7 +191,7 @@ class GrammarTest(ServerCase):
 
 
 class LimitsTest(ServerCase):
-    """Section 5."""
+    """The limits, with small values."""
 
     options = {"max_control_line": 64, "max_payload": 16, "max_subscriptions": 2, "max_sub_tokens": 3}
 
@@ -276,7 +276,7 @@ class LimitsTest(ServerCase):
 
 
 class DefaultLimitsTest(ServerCase):
-    """Section 5, the limits without options."""
+    """The limits without options."""
 
     def test_control_line(self):
         self.check_table([
@@ -302,7 +302,7 @@ class DefaultLimitsTest(ServerCase):
 
 
 class ErrorTextTest(ServerCase):
-    """Section 6: texts with quoted names. The reserved prefixes give them without any permissions being configured."""
+    """Error texts with quoted names. The reserved prefixes give them without any permissions being configured."""
 
     def test_reserved_names(self):
         publish = b"-ERR 'Permissions Violation for Publish to \"%b\"'\r\n"
@@ -349,7 +349,7 @@ class ErrorTextTest(ServerCase):
 
 
 class VerboseTest(ServerCase):
-    """Section 7."""
+    """What verbose and pedantic change."""
 
     def test_verbose(self):
         self.check_table([
@@ -407,7 +407,7 @@ class VerboseTest(ServerCase):
 
 
 class SubjectTest(ServerCase):
-    """Section 8.1."""
+    """Which subjects are valid, and what a pattern matches."""
 
     def test_subscriptions_to_invalid_subjects(self):
         invalid = (b"a..b", b".a", b"a.", b".", b"..", b"a.>.b", b">.a", b">.>", b"*..", b"a.*.")
@@ -450,7 +450,7 @@ class SubjectTest(ServerCase):
 
 
 class SubscriptionTest(ServerCase):
-    """Section 8.2, plain subscriptions."""
+    """Plain subscriptions."""
 
     options = {"frontends": 2}
 
@@ -509,7 +509,7 @@ class SubscriptionTest(ServerCase):
 
 
 class UnsubTest(ServerCase):
-    """Section 8.3."""
+    """UNSUB, at once and after a number of messages."""
 
     options = {"frontends": 2}
 
@@ -566,7 +566,7 @@ class UnsubTest(ServerCase):
 
 
 class QueueTest(ServerCase):
-    """Section 8.2, queue groups. 1000 messages over two members: outside of 300 to 700 is an error, not chance."""
+    """Queue groups. 1000 messages over two members: outside of 300 to 700 is an error, not chance."""
 
     options = {"frontends": 2}
 
@@ -655,7 +655,7 @@ class QueueTest(ServerCase):
 
 
 class HeaderTest(ServerCase):
-    """Section 9."""
+    """Headers: HPUB, HMSG, and clients without headers."""
 
     options = {"frontends": 2}
 
@@ -697,7 +697,7 @@ class HeaderTest(ServerCase):
 
 
 class NoRespondersTest(ServerCase):
-    """Section 9, the 503."""
+    """The 503 that answers a request without responders."""
 
     options = {"frontends": 2}
 
@@ -754,7 +754,7 @@ class NoRespondersTest(ServerCase):
 
 
 class ClosingTest(ServerCase):
-    """Sections 1 and 14."""
+    """How a connection ends: what is said before, and who closes."""
 
     def test_order_of_a_batch_with_a_fatal_op(self):
         self.check_table([
@@ -784,7 +784,7 @@ class ClosingTest(ServerCase):
         client.expect_answer(UNKNOWN_OP)
 
     def test_unread_input_does_not_destroy_the_text(self):
-        """Trap T17."""
+        """A close with unread input would send a reset, which may overtake the text."""
         for _ in range(20):
             client = self.quiet_client()
             client.send(b"BOGUS\r\n" + 100_000 * b"x")
@@ -827,7 +827,7 @@ class ClosingTest(ServerCase):
 
 
 class CapturedTest(ServerCase):
-    """Section 15: exchanges as captured from nats-server."""
+    """Exchanges as captured from nats-server."""
 
     def test_verbose_and_pedantic(self):
         self.check_table([("captured", b'CONNECT {"verbose":true,"pedantic":true,"headers":true}\r\n'

@@ -1,7 +1,6 @@
 """The walls, seen from outside: what /proc says of each process of the server against the table of what its role may have.
 
-The maps of shared memory are the ones that the design's section 2 allows: of what its peer writes a process has read-only
-maps alone. A descriptor or a map that is not in the table is a failure: whoever needs it changes the table with the reason.
+A process has only read-only maps of the shared memory that its peer writes. A descriptor or a map that is not in the table is a failure: whoever needs it changes the table with the reason.
 """
 
 import collections

@@ -147,7 +147,7 @@ START_TEST(flags_beat_the_file) {
 }
 END_TEST
 
-/* Traps T14 and T15: a flag beats whatever the file says, also when it is read anew. */
+/* A flag beats whatever the file says, also when it is read anew. */
 START_TEST(flags_stay) {
     ck_assert_str_eq(load("", "tls { timeout: 3 }"), "");
     ck_assert_int_eq(c.options.auth_timeout_ns, INT64_C(4000000000));

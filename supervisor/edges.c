@@ -134,9 +134,9 @@ static void rest_listener(struct supervisor *s, uint32_t link, uint32_t rest_ms)
     struct edge *edge = &s->edge[link];
     if (rest_ms < QUEUE_MS || edge->listener < 0 || other_listener(s, link) < 0)
         return;
-    log_warn("frontend %u rests for %u ms: new connections go to the others", link, rest_ms);
     close(edge->listener);
     edge->listener = -1;
+    log_warn("frontend %u rests for %u ms: new connections go to the others", link, rest_ms);
 }
 
 /* ERR_SYSTEM with errno. */

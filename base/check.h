@@ -1,7 +1,7 @@
 /* base/check.h: promises that our own code makes to itself.
  *
- * check(cond) ends the process when cond does not hold: the supervisor starts a fresh one, that is what the walls are for.
- * It is never used for what came from outside: bad input is an `enum err`.
+ * check(cond) ends the process when cond does not hold; the supervisor starts a fresh process, and the walls confine the loss.
+ * It is never used for input from outside: bad input is an `enum err`.
  */
 #ifndef BASE_CHECK_H
 #define BASE_CHECK_H

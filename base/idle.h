@@ -3,7 +3,7 @@
  * A wake-up by the kernel costs more than a short message exchange. Spinning pays when the next piece of work comes soon, and
  * only then: so the whole idle gap is measured, and a process whose gaps are long stops spinning until they are short again.
  * It does not pay either after bulk work: there a wake-up is spread over many messages, and the processor is better left to
- * whoever makes the next ones.
+ * the process that makes the next ones.
  */
 #ifndef BASE_IDLE_H
 #define BASE_IDLE_H
@@ -15,13 +15,13 @@ enum {
     IDLE_SPIN_NS = 20000,
     IDLE_WAKE_NS = 40000, /* a gap up to the spin plus this would have been better spun through */
     IDLE_MISSES_MAX = 16,
-    IDLE_MISSES_SPIN = 8, /* below: spin */
+    IDLE_MISSES_SPIN = 8,   /* below: spin */
     IDLE_BULK_BYTES = 8192, /* handled between two gaps: bulk */
 };
 
 struct idle {
-    uint64_t since_ns; /* 0: busy */
-    int misses;
+    uint64_t since_ns;   /* when the idle gap began; 0: busy */
+    int misses;          /* gaps that were too long to spin through, less twice those that were not; 0 to IDLE_MISSES_MAX */
     uint64_t work_bytes; /* handled since the last gap */
 };
 

@@ -1,7 +1,7 @@
 /* base/list.h: lists whose links lie in what they hold.
  *
  * A ring through a head, so a link leaves its list at once, without a look for it, and nothing is ever allocated. A link is on one
- * list or on none: a thing has one link for each list on which it may be together with others. Being on a list is a flag of its own.
+ * list or on none: a struct has one link for each list that it may be on at the same time. Being on a list is a flag of its own.
  */
 #ifndef BASE_LIST_H
 #define BASE_LIST_H
@@ -18,8 +18,10 @@ struct list {
     struct list_link head; /* next is the first, prev the last */
 };
 
-/* What holds this link as its field; not for a null link. */
+/* The struct that holds this link as its field; not for a null link. */
+/* clang-format off */
 #define list_entry(link, type, field) ((type *)(void *)((char *)(link) - offsetof(type, field)))
+/* clang-format on */
 
 /* Before anything else is done with a list. */
 static inline void list_init(struct list *l) {
@@ -62,7 +64,7 @@ static inline struct list_link *list_pop(struct list *l) {
     return first;
 }
 
-/* All that is on `from` moves to a list that need not be initialized. */
+/* All links on `from` move to `to`, which need not be initialized. */
 static inline void list_move(struct list *to, struct list *from) {
     list_init(to);
     if (list_is_empty(from))

@@ -23,8 +23,8 @@ struct pool_chunk {
     uint32_t next, prev; /* among the chunks of this size that have room; next also among unused entries */
     uint16_t piece_units;
     uint16_t unit_count;
-    uint16_t fresh;      /* from here on no unit was ever used */
-    uint16_t free_first; /* a given-back piece, which holds the unit of the next; POOL_CHUNK_UNITS: none */
+    uint16_t fresh;      /* first unit of the rest that was never used */
+    uint16_t free_first; /* unit of a given-back piece, which holds the unit of the next; POOL_CHUNK_UNITS: none */
     uint16_t live;       /* pieces in use */
 };
 

@@ -1,7 +1,7 @@
 /* base/sandbox.h: what a child gives up before it touches anything foreign.
  *
  * Order in every main: sandbox_start() is the first statement; then the control messages that bring descriptors; then
- * sandbox_enter() with the daemon's own list of system calls. What is not on the list kills the process.
+ * sandbox_enter() with the daemon's own list of system calls. A call that is not on the list kills the process.
  */
 #ifndef BASE_SANDBOX_H
 #define BASE_SANDBOX_H
@@ -32,14 +32,15 @@ struct sandbox_call {
     struct sandbox_arg arg[3];
 };
 
+/* clang-format off */
 #define SANDBOX_CALL(name)            {.number = SYS_##name}
 #define SANDBOX_ARG(i, m, v)          {.index = (i), .used = 1, .mask = (m), .value = (v)}
 #define SANDBOX_CALL_ARGS(name, ...)  {.number = SYS_##name, .arg = {__VA_ARGS__}}
+/* clang-format on */
 
 /* Makes the working directory the root folder if the process was given CAP_SYS_CHROOT for that (as an ambient
- * capability; supervisor/walls.h), and gives up every capability; starts no further process or thread (called by the first
- * thread, after the others); locks files, TCP and other processes away (Landlock)
- * and installs a filter that allows these calls and what every process needs (read, write, close, exit_group, futex,
+ * capability; supervisor/walls.h), and gives up every capability; from then on no further process or thread can be started
+ * (so it is called by the first thread, after the others); locks files, TCP and other processes away (Landlock) and installs a filter that allows these calls and what every process needs (read, write, close, exit_group, futex,
  * memory: mmap and mprotect never executable, brk, munmap, mremap, madvise DONTNEED and FREE only, clock reading,
  * getrandom, signal return, restart_syscall). A call that comes several times is allowed if one of its rows fits.
  * Sanitizer builds install nothing and say so at debug level. ERR_SYSTEM. */

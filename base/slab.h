@@ -15,7 +15,7 @@ struct slab {
     void *free[SLAB_PIECE_MAX / 8 + 1]; /* first free piece of each class */
     char *fresh;                        /* unused rest of the newest block */
     size_t fresh_len;
-    void *blocks; /* the newest block; each begins with a pointer to the one before */
+    void *blocks; /* the newest block; each block begins with a pointer to the next older one */
 };
 
 /* A zeroed struct slab is ready. Null when memory is short; size 0 gives a piece of 8 bytes. Aligned to 8 bytes. */

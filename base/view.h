@@ -1,6 +1,6 @@
 /* base/view.h: a view of bytes that somebody else owns.
  *
- * A view is a pointer and a length, never NUL-terminated. Who makes one says how long the bytes stay. An empty view may
+ * A view is a pointer and a length, never NUL-terminated. The maker of a view says how long the bytes stay. An empty view may
  * hold a null pointer.
  */
 #ifndef BASE_VIEW_H

@@ -14,7 +14,7 @@ static inline void wipe(void *at, size_t len) {
     if (len == 0)
         return;
     memset(at, 0, len);
-    __asm__ volatile("" : : "r"(at) : "memory"); /* somebody may look at it */
+    __asm__ volatile("" : : "r"(at) : "memory"); /* for the compiler: the zeroes may be read */
 }
 
 #endif

@@ -168,7 +168,8 @@ static void arena_wipe(struct channel_arena *arena, size_t packet_len) {
 
 enum err channel_open(struct channel *c, int fd, const char *peer, const struct channel_rule *rules,
                       uint32_t rule_count, void *owner, int accept_fds) {
-    *c = (struct channel){.fd = -1, .epoll = -1, .peer = peer, .rules = rules, .rule_count = rule_count, .owner = owner};
+    *c =
+        (struct channel){.fd = -1, .epoll = -1, .peer = peer, .rules = rules, .rule_count = rule_count, .owner = owner};
     c->backlog_end = &c->backlog;
     for (uint32_t i = 0; i < rule_count; i++)
         check(!rules[i].shape || shape_fits(rules[i].shape, 1));

@@ -80,14 +80,14 @@ struct channel_rule {
 };
 
 struct channel {
-    int fd; /* non-blocking; -1: closed */
+    int fd;           /* non-blocking; -1: closed */
     const char *peer; /* for log lines, static text */
     const struct channel_rule *rules;
     uint32_t rule_count;
-    uint32_t state; /* the owner's, below 32 */
+    uint32_t state; /* set by the owner; below 32 */
     void *owner;
     struct channel_arena *arena;
-    /* Frames that the socket had no room for, in order. Bounded: beyond CHANNEL_BACKLOG_MAX a send fails. */
+    /* Frames that the socket had no room for, in order. Beyond CHANNEL_BACKLOG_MAX bytes a send fails. */
     struct channel_packet *backlog, **backlog_end;
     uint32_t backlog_bytes;
     int epoll; /* of channel_watch; -1: the owner polls */
@@ -100,26 +100,26 @@ enum { CHANNEL_BACKLOG_MAX = 4 << 20 };
  * that is non-blocking already was prepared by the supervisor and is taken as it is, without a call that a filter forbids).
  * No rule's shape may hold text or nest deeper than CHANNEL_DEPTH_MAX. Without rules nothing can be received. rules and peer
  * must outlive the channel. ERR_NOMEM: fd stays the caller's. */
-enum err channel_open(struct channel *c, int fd, const char *peer, const struct channel_rule *rules, uint32_t rule_count,
-                      void *owner, int accept_fds);
+enum err channel_open(struct channel *c, int fd, const char *peer, const struct channel_rule *rules,
+                      uint32_t rule_count, void *owner, int accept_fds);
 void channel_close(struct channel *c);
 
-/* Sends one message (null: a message without fields), with descriptors that stay the caller's. What the socket has no room
- * for is kept (descriptors: duplicated). ERR_LONG, ERR_END, ERR_SYSTEM. */
+/* Sends one message (null: a message without fields), with descriptors that stay the caller's. A message that the
+ * socket has no room for is kept, its descriptors duplicated. ERR_LONG, ERR_END, ERR_SYSTEM. */
 enum err channel_send(struct channel *c, enum message_type type, const ProtobufCMessage *message, const int *fds,
                       int fd_count);
 
-/* Watches the channel in an epoll set from now on: for packets, and for room while something is kept. channel_receive sends what was
- * kept. ERR_SYSTEM. */
+/* Watches the channel in an epoll set from now on: for packets, and for room while messages are kept. channel_receive sends the kept
+ * messages. ERR_SYSTEM. */
 enum err channel_watch(struct channel *c, int epoll, union epoll_data data);
 
 /* Sends bytes that are no frame, as channel_send (ipc/note.h). */
 enum err channel_send_bytes(struct channel *c, const void *bytes, size_t len);
 
-/* Sends what was kept. True if something is still waiting (poll for writing). */
+/* Sends kept messages. True if some are still waiting (poll for writing). */
 int channel_flush(struct channel *c);
 
-/* Receives and handles at most `most` packets. ERR_OK: no more there, or `most` reached. ERR_END: the other side closed.
+/* Receives and handles at most `most` packets. ERR_OK: no further packet is there, or `most` is reached. ERR_END: the other side closed.
  * Anything else: the conversation must end; a log line has said why. Descriptors of a refused packet are closed. */
 enum err channel_receive(struct channel *c, int most);
 

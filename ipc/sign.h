@@ -26,8 +26,8 @@ enum {
     SIGN_KEYS_BYTES_MAX = 1 << 20, /* of the memfd */
 };
 
-/* A key's number says whose it is: the upper 16 bits are the enum link_kind of the edges that may use it; 0 is
- * LINK_FRONTEND too. */
+/* A key's number says which edges may use it: the upper 16 bits are their enum link_kind; 0 is LINK_FRONTEND
+ * too. */
 static inline uint32_t sign_key_kind(uint32_t number) {
     return number >> 16 ? number >> 16 : LINK_FRONTEND;
 }
@@ -52,7 +52,7 @@ enum sign_scheme {
 };
 
 struct sign_request {
-    uint64_t id;         /* the edge's, comes back */
+    uint64_t id;         /* chosen by the edge; the answer has the same */
     uint32_t generation; /* of the message Tls that named the key */
     uint32_t key;        /* its number */
     uint16_t form;       /* enum sign_form */

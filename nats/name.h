@@ -14,7 +14,7 @@
 #include "nats/subject.h"
 
 enum {
-    NAME_PAD = 16, /* bytes beyond the name that must be readable, whatever they hold */
+    NAME_PAD = 16,        /* bytes beyond the name that must be readable, whatever they hold */
     NAME_DIRTY = 1,       /* a byte could end or split a protocol line: blank, tab, CR, LF */
     NAME_EMPTY_TOKEN = 2, /* a token is empty: matches nothing */
 };

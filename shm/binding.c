@@ -7,8 +7,8 @@
 #include "base/check.h"
 
 static void seal_compute(uint8_t out[BINDING_SEAL_BYTES], const struct binding *b, const struct binding_key *key) {
-    check(crypto_generichash(out, BINDING_SEAL_BYTES, (const unsigned char *)b, offsetof(struct binding, seal), key->key,
-                             BINDING_KEY_BYTES) == 0);
+    check(crypto_generichash(out, BINDING_SEAL_BYTES, (const unsigned char *)b, offsetof(struct binding, seal),
+                             key->key, BINDING_KEY_BYTES) == 0);
 }
 
 void binding_seal(struct binding *b, const struct binding_key *key) {

@@ -23,11 +23,11 @@ struct binding {
     uint64_t incarnation; /* of the edge process */
     uint32_t conn;        /* connection number on the link */
     uint32_t generation;  /* of that number */
-    uint64_t serial;      /* never used twice */
-    uint64_t issued_s;
-    uint64_t expires_s; /* 0: never */
-    uint32_t account;   /* number in the account book */
-    uint32_t principal; /* user entry within the account */
+    uint64_t serial;      /* of this binding; never used twice */
+    uint64_t issued_s;    /* seconds since 1970 */
+    uint64_t expires_s;   /* seconds since 1970; 0: never */
+    uint32_t account;     /* number in the account book */
+    uint32_t principal;   /* the user's number within the account */
     uint32_t permissions; /* number of a set in the account book, 0: all is allowed */
     uint32_t payload_max; /* shm/limit.h */
     uint32_t subs_max;    /* shm/limit.h */

@@ -13,7 +13,7 @@
 
 #define COUNTER_TABLE(X)                                                                                               \
     X(HEARTBEAT, "turns of the main loop")                                                                             \
-    X(HEARTBEAT_SPARE, "the same of the router that waits")                                                            \
+    X(HEARTBEAT_SPARE, "turns of the spare router's loop")                                                             \
     X(IN_MSGS, "messages from connections")                                                                            \
     X(IN_BYTES, "payload bytes of them")                                                                               \
     X(OUT_MSGS, "messages to connections")                                                                             \
@@ -31,7 +31,7 @@
     X(POISONED, "records skipped because a router died of them")                                                       \
     X(SPILLED, "records that went through an overflow")                                                                \
     X(STALLS, "publishers stalled")                                                                                    \
-    X(LOST, "deliveries that an edge had not taken when it ended")                                                               \
+    X(LOST, "deliveries that an edge had not taken when it ended")                                                     \
     X(SERIAL_HIGH, "highest binding serial given out")                                                                 \
     X(PEER_HIGH, "address of the connection being worked on, upper half")                                              \
     X(PEER_LOW, "the same, lower half")                                                                                \
@@ -46,7 +46,7 @@
     X(MEMORY, "bytes that connections and subscriptions take")                                                         \
     X(MEMORY_REFUSED, "subscriptions refused because of the memory that they take")                                    \
     X(MEMORY_KICKED, "connections closed because the process had reached its memory limit, or had none")               \
-    X(UNDELIVERED, "messages whose delivery failed, and the connection with it")                                          \
+    X(UNDELIVERED, "messages whose delivery failed, and the connection with it")                                       \
     X(MATCHES_CUT, "messages whose subject met too many patterns or queue groups to look at all of them")              \
     X(FAILED, "messages lost for want of memory in the router")                                                        \
     X(TURN_UNITS, "work units of the dearest turn so far")

@@ -1,5 +1,5 @@
-/* shm/ledger.h: the size of authd's ledger, for those who make the memory. What lies in it is authd's alone
- * (authd/ledger.h): nobody else maps it. Pages are taken as they are touched. */
+/* shm/ledger.h: the size of authd's ledger, for the supervisor, which makes the memory. authd alone maps it
+ * (authd/ledger.h). Pages are taken as they are touched. */
 #ifndef SHM_LEDGER_H
 #define SHM_LEDGER_H
 

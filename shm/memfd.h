@@ -13,8 +13,8 @@
 
 #include "base/err.h"
 
-/* A new piece of `bytes` (rounded up to whole pages), zeroed. allocated: take all pages now (what a hostile peer maps must
- * never fault for memory); else they come as they are touched. ERR_SYSTEM. */
+/* A new piece of `bytes` (rounded up to whole pages), zeroed. allocated: take all pages now, because memory that a
+ * hostile peer maps must never fault for lack of memory; else pages come as they are touched. ERR_SYSTEM. */
 enum err memfd_make(int *fd, const char *name, size_t bytes, int allocated);
 
 /* A second descriptor of the same memory, for reading only. */
@@ -30,7 +30,7 @@ enum err memfd_size(int fd, size_t *bytes);
  * addresses for it (ulimit -v); ERR_SYSTEM. */
 enum err memfd_map(void **at, int fd, size_t bytes, int writable);
 
-/* What an mmap that has just failed means. */
+/* The error for an mmap that has just failed: ERR_NOMEM or ERR_SYSTEM, by errno. */
 enum err memfd_map_error(void);
 
 static inline size_t memfd_round(size_t bytes) {

@@ -2,8 +2,8 @@
 #include "shm/record.h"
 
 struct shape {
-    uint8_t direction; /* enum record_direction + 1; 0: no such type */
-    uint8_t fixed;     /* bytes of the fixed part */
+    uint8_t direction;                     /* enum record_direction + 1; 0: no such type */
+    uint8_t fixed;                         /* bytes of the fixed part */
     bool targets, subject, reply, payload; /* may have them */
 };
 

@@ -7,15 +7,15 @@
  *   | turns of groups of buckets | bucket | bucket | …
  *   bucket: 8 entries of 64 bytes: | key | owner | turn | was | now |
  *
- * An entry's key is a 128-bit keyed hash of its owner (connection, generation, and what allow_responses says: under other
- * words a right sleeps, whatever else its user may do) and its reply; the hash's key follows from the binding key, so it is the same for every router. What a
- * turn changes it changes in `now`, after it has saved `now` to `was` and put its number into `turn`: a router that
- * finds entries of a turn that was not committed takes `was` instead (replies_recover). So a router that dies loses no
- * right and gives none twice.
+ * An entry's key is a 128-bit keyed hash of its owner (connection, generation, and the user's allow_responses: while that
+ * option has other values the right is not found) and its reply. The hash's key is derived from the binding key, so it is the
+ * same for every router. A turn changes an entry in `now`, after it has saved `now` to `was` and put its number into `turn`: a
+ * router that finds entries of a turn that was not committed takes `was` instead (replies_recover). So a router that dies
+ * loses no right and gives none twice.
  *
  * The table is bounded, and so is what one connection can have of it: its entries lie in a window of REPLIES_WINDOW
- * buckets, in the emptier one of two that its key names. When both are full, the oldest entry goes of whoever has most
- * of them there. So a connection drives out its own entries, not those of one that has fewer.
+ * buckets, in the emptier one of two that its key names. When both are full, the owner with most entries
+ * in them loses its oldest one. So a connection drives out its own entries, not those of a connection that has fewer.
  */
 #ifndef SHM_REPLIES_H
 #define SHM_REPLIES_H
@@ -34,24 +34,23 @@ enum {
 };
 #define REPLIES_UNLIMITED UINT32_MAX
 
-/* What the right amounts to. */
+/* How much is left of a right. */
 struct replies_right {
     uint64_t until_ns; /* CLOCK_MONOTONIC; UINT64_MAX: for ever; 0: there is none */
     uint32_t left;     /* messages; REPLIES_UNLIMITED */
-    uint32_t spent_at; /* the place of the last message that was taken from it; 0: none */
+    uint32_t spent_at; /* place (replies_spend) of the last message that was taken from it; 0: none */
 };
 
 struct replies_entry {
     uint64_t key[2];
     uint64_t owner;
-    uint64_t turn; /* that last changed it */
+    uint64_t turn; /* number of the turn that last changed the entry */
     struct replies_right was, now;
 };
 _Static_assert(sizeof(struct replies_entry) == 64, "an entry is a cache line");
 
 struct replies_table {
-    /* By group of buckets: the last turn that has changed one of its entries. What was never used is never looked at.
-     */
+    /* By group of buckets: the last turn that has changed one of its entries; 0: none has, so recovery skips the group. */
     uint64_t group_turn[REPLIES_BUCKETS / REPLIES_GROUP];
     struct replies_entry entry[REPLIES_BUCKETS][REPLIES_WAYS];
 };

@@ -10,12 +10,12 @@
  *
  * Positions are byte counts that only grow; records start at multiples of 8 and are contiguous thanks to the second mapping.
  * The producer fills records privately and makes them visible with one ordered store (ring_publish); the consumer frees room
- * with another (ring_release). Neither believes the other: each position that is read from the other side is checked, and a
- * bad one ends the link (ERR_HOSTILE). What the records hold is checked by their reader (shm/record.h).
+ * with another (ring_release). Neither side believes the other: each position that is read from the other side is checked,
+ * and a bad position ends the link (ERR_HOSTILE). What the records hold is checked by their reader (shm/record.h).
  *
- * Bells: who wants to sleep writes a new sleep number into its own page, fences, looks once more, sleeps. The other side
- * publishes, fences, and rings once for each sleep number that it has not rung for. So a bell costs one system call per
- * sleep, and none while both are awake.
+ * Bells: a side that wants to sleep writes a new sleep number into its own page, fences, looks once more, sleeps. The other
+ * side publishes, fences, and rings once for each sleep number that it has not rung for. So a bell costs one system call
+ * per sleep, and none while both are awake.
  */
 #ifndef SHM_RING_H
 #define SHM_RING_H
@@ -32,17 +32,23 @@ enum { RING_PAGE = 4096, RING_ALIGN = 8 };
 
 /* First page of the data side. Written by the producer alone. */
 struct ring_data {
-    _Alignas(64) _Atomic uint64_t produced_pos; /* everything below may be read */
-    _Atomic uint64_t owed_pos; /* where produced_pos will be when all that the producer keeps in an overflow has come; not above
-                                * produced_pos: it keeps nothing */
-    _Alignas(64) _Atomic uint64_t room_no;      /* the producer sleeps until there is room: number of that sleep */
+    /* All records below may be read. */
+    _Alignas(64) _Atomic uint64_t produced_pos;
+    /* Where produced_pos will be when all records have come that the producer keeps in an overflow; not above produced_pos:
+     * it keeps none. */
+    _Atomic uint64_t owed_pos;
+    /* Number of the producer's last sleep for room; 0: it never slept. */
+    _Alignas(64) _Atomic uint64_t room_no;
 };
 
 /* The one page of the credit side. Written by the consumer alone. */
 struct ring_credit {
-    _Alignas(64) _Atomic uint64_t consumed_pos; /* everything below may be overwritten */
-    _Atomic uint64_t work;                      /* what the records below have cost the consumer, in units of its own, since it began */
-    _Alignas(64) _Atomic uint64_t sleep_no;     /* the consumer sleeps until there is a record: number of that sleep */
+    /* The area below may be overwritten. */
+    _Alignas(64) _Atomic uint64_t consumed_pos;
+    /* Price of the records below consumed_pos since this consumer began, in units (router/cost.h). */
+    _Atomic uint64_t work;
+    /* Number of the consumer's last sleep for a record; 0: it never slept. */
+    _Alignas(64) _Atomic uint64_t sleep_no;
 };
 
 /* The mappings of one ring in one process. */
@@ -58,7 +64,7 @@ static inline size_t ring_data_bytes(uint64_t cap) {
 }
 
 /* Maps both sides; the area's size follows from the size of data_fd. The producer needs a writable data_fd, the consumer a
- * writable credit_fd, the other one is mapped read-only. Descriptors stay the caller's. */
+ * writable credit_fd; the other side's memory is mapped read-only. Descriptors stay the caller's. */
 enum err ring_map(struct ring_map *map, int data_fd, int credit_fd, bool producer);
 void ring_unmap(struct ring_map *map);
 
@@ -67,12 +73,12 @@ struct ring_writer {
     const struct ring_credit *credit;
     uint8_t *area;
     uint64_t cap;
-    uint64_t head_pos;      /* where the next record begins; not visible yet beyond produced_pos */
-    uint64_t head_off;      /* the same inside the area */
-    uint64_t produced_pos;  /* what was published */
-    uint64_t consumed_pos;  /* last look at the other side */
-    uint64_t rung_no;       /* the sleep that was last rung for */
-    bool broken;            /* the consumer broke a rule */
+    uint64_t head_pos;     /* where the next record begins; not visible yet beyond produced_pos */
+    uint64_t head_off;     /* the same inside the area */
+    uint64_t produced_pos; /* all below was published */
+    uint64_t consumed_pos; /* the consumer's, as it was loaded last */
+    uint64_t rung_no;      /* the consumer's sleep that was last rung for */
+    bool broken;           /* the consumer broke a rule */
 };
 
 struct ring_reader {
@@ -82,13 +88,13 @@ struct ring_reader {
     uint64_t cap;
     uint64_t tail_pos;     /* next record to read */
     uint64_t tail_off;     /* the same inside the area */
-    uint64_t produced_pos; /* last look at the other side */
-    uint64_t consumed_pos; /* what was released */
-    uint64_t rung_no;
-    bool broken;
+    uint64_t produced_pos; /* the producer's, as it was loaded last */
+    uint64_t consumed_pos; /* all below was released */
+    uint64_t rung_no;      /* the producer's sleep that was last rung for */
+    bool broken;           /* the producer broke a rule */
 };
 
-/* Both go on at the positions that the memory holds. ERR_HOSTILE if those cannot be. */
+/* Writer and reader go on at the positions that the memory holds. ERR_HOSTILE if those positions break a rule. */
 enum err ring_writer_open(struct ring_writer *w, const struct ring_map *map);
 enum err ring_reader_open(struct ring_reader *r, const struct ring_map *map);
 
@@ -138,13 +144,13 @@ static inline void ring_publish(struct ring_writer *w) {
     }
 }
 
-/* Beside the publish that follows: the producer keeps so many bytes for this ring in an overflow. */
+/* The producer keeps so many bytes for this ring in an overflow. To be called just before ring_publish. */
 static inline void ring_owe(struct ring_writer *w, uint64_t kept) {
     atomic_store_explicit(&w->data->owed_pos, w->head_pos + kept, memory_order_release);
 }
 
-/* What the consumer says that the records up to consumed_pos have cost it (router/cost.h). Believed as it is: it decides on
- * nothing but how much is written at a time. */
+/* Price of the records below consumed_pos, in units (router/cost.h), as the consumer says. It is not checked: nothing follows
+ * from it but how much is written at a time. */
 static inline uint64_t ring_writer_work(const struct ring_writer *w) {
     return atomic_load_explicit(&w->credit->work, memory_order_relaxed);
 }
@@ -166,7 +172,7 @@ void ring_writer_sleeps(struct ring_writer *w);
 /* Loads the producer's position; false (and broken) if it ran backwards, beyond the capacity or off the alignment. */
 bool ring_reader_refresh(struct ring_reader *r);
 
-/* Bytes that can be read, by the last look. */
+/* Bytes that can be read, by the last load of produced_pos. */
 static inline uint64_t ring_ready(const struct ring_reader *r) {
     return r->produced_pos - r->tail_pos;
 }
@@ -176,8 +182,8 @@ static inline const uint8_t *ring_tail(const struct ring_reader *r) {
     return r->area + r->tail_off;
 }
 
-/* The position at which all is read that the producer had for this ring, overflow included. Believed as it is: it decides on
- * nothing but when the reader says that it has read all. */
+/* The position at which the reader has read all that the producer had for this ring, its overflow included. It is not checked:
+ * nothing follows from it but when the reader says that it has read all. */
 static inline uint64_t ring_reader_owed(const struct ring_reader *r) {
     return atomic_load_explicit(&r->data->owed_pos, memory_order_acquire);
 }
@@ -191,7 +197,7 @@ static inline void ring_skip(struct ring_reader *r, uint64_t len) {
         r->tail_off -= r->cap;
 }
 
-/* Gives the room of all that was read back to the producer. */
+/* Gives the room of all records that were read back to the producer. */
 static inline void ring_release(struct ring_reader *r) {
     if (r->consumed_pos != r->tail_pos) {
         r->consumed_pos = r->tail_pos;
@@ -199,7 +205,7 @@ static inline void ring_release(struct ring_reader *r) {
     }
 }
 
-/* Beside the release that follows. */
+/* Stores the price of all records that were read, in units. To be called just before ring_release. */
 static inline void ring_charge(struct ring_reader *r, uint64_t work) {
     atomic_store_explicit(&r->credit->work, work, memory_order_relaxed);
 }

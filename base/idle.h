@@ -20,8 +20,8 @@ enum {
 };
 
 struct idle {
-    uint64_t since_ns;   /* when the idle gap began; 0: busy */
-    int misses;          /* gaps that were too long to spin through, less twice those that were not; 0 to IDLE_MISSES_MAX */
+    uint64_t since_ns; /* when the idle gap began; 0: busy */
+    int misses; /* gaps that were too long to spin through, less twice those that were not; 0 to IDLE_MISSES_MAX */
     uint64_t work_bytes; /* handled since the last gap */
 };
 

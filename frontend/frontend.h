@@ -95,26 +95,26 @@ enum client_state {
 };
 
 enum client_flag {
-    CLIENT_PLACE = 1,         /* holds a place of max_connections */
-    CLIENT_WANTS_PLACE = 2,   /* asked for one: the parser stands still */
-    CLIENT_CONNECTED = 4,     /* has sent CONNECT */
-    CLIENT_PINGED = 8,        /* its first PING was answered */
-    CLIENT_STALLED = 16,
-    CLIENT_DISARMED = 32,     /* EPOLLIN is off */
-    CLIENT_BLOCKED = 64,      /* EPOLLOUT is on */
-    CLIENT_GATED = 128,       /* its output is over the gate */
-    CLIENT_GATE_TOLD = 256,   /* the router knows */
-    CLIENT_CLOSE_TOLD = 4096, /* CLOSE was written */
-    CLIENT_HALF = 8192,       /* the client has closed its side */
-    CLIENT_HELD = 16384,      /* its parser stopped before an operation that must wait */
-    CLIENT_DRAINS = 262144, /* gated, and has taken so much that the router must hear of it */
-    CLIENT_COMPLAINED = 32768, /* pedantic: the text for the operation that waits was queued */
-    CLIENT_CHECKED = 524288, /* a login is out: the parser stands still */
-    CLIENT_TRACED = 2097152, /* the operation that waits has its trace line */
-    CLIENT_GREETED = 1048576, /* it has had its first INFO, which alone has a nonce */
-    CLIENT_MEASURED = 4194304, /* no memory for its next SUB: it has waited for what might end before */
-    CLIENT_POLITE = 512,      /* failed after all that was to be said had been said */
-    CLIENT_SETTLED = 4194304, /* gated, and what was under way then has come */
+    CLIENT_PLACE = 1 << 0,       /* it holds a place of max_connections */
+    CLIENT_WANTS_PLACE = 1 << 1, /* it has asked for a place: the parser stands still */
+    CLIENT_CONNECTED = 1 << 2,   /* it has sent CONNECT */
+    CLIENT_PINGED = 1 << 3,      /* its first PING was answered */
+    CLIENT_STALLED = 1 << 4,     /* a STALL is in force: its socket is not read */
+    CLIENT_DISARMED = 1 << 5,    /* EPOLLIN is off */
+    CLIENT_BLOCKED = 1 << 6,     /* EPOLLOUT is on */
+    CLIENT_GATED = 1 << 7,       /* its output is over the gate */
+    CLIENT_GATE_TOLD = 1 << 8,   /* the router knows that it is gated */
+    CLIENT_POLITE = 1 << 9,      /* it failed after its last text had been written */
+    CLIENT_CLOSE_TOLD = 1 << 10, /* CLOSE was written */
+    CLIENT_HALF = 1 << 11,       /* the client has closed its side */
+    CLIENT_HELD = 1 << 12,       /* its parser stopped before an operation that must wait */
+    CLIENT_COMPLAINED = 1 << 13, /* pedantic: the text for the operation that waits was queued */
+    CLIENT_DRAINS = 1 << 14,     /* gated, and has taken so much that the router must hear of it */
+    CLIENT_CHECKED = 1 << 15,    /* a login is out: the parser stands still */
+    CLIENT_GREETED = 1 << 16,    /* it has had its first INFO; no other INFO has a nonce */
+    CLIENT_TRACED = 1 << 17,     /* the operation that waits has its trace line */
+    CLIENT_MEASURED = 1 << 18,   /* no memory for its next SUB: the SUB has waited once for removals that free some */
+    CLIENT_SETTLED = 1 << 19,    /* gated, and the messages that were under way then have come */
 };
 
 struct blob; /* a shared payload, output.c */

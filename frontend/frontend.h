@@ -57,41 +57,40 @@
 #include "shm/ring.h"
 
 enum {
-    READ_BYTES = 128 * 1024,  /* the one read buffer */
+    READ_BYTES = 128 * 1024, /* the one read buffer */
     READ_HALF = READ_BYTES / 2,
-    FLUSH_BYTES = 128 * 1024, /* pending output that is written at once */
-    TURN_WRITE_BYTES = 8 << 20, /* written in one turn at most: the rest waits, so that nobody waits for it */
-    DRAIN_PLAIN = 4096,         /* a record's bytes that count fully there */
-    DRAIN_BYTES = 64 * 1024,  /* egress bytes after which all dirty connections are written */
-    GATE_BYTES = 4 << 20,
-    UNDER_WAY_BYTES = 64 << 20, /* what all clients together may have beyond max_pending, see output.c */
-    DRAINS_BYTES = 64 * 1024, /* taken by a gated client: it drains */
-    WINDOW_UNITS = 512 * 1024, /* half of what one connection may have in the ingress ring; a record costs its bytes and RECORD_UNITS */
+    FLUSH_BYTES = 128 * 1024,   /* pending output of one client that is written at once */
+    TURN_WRITE_BYTES = 8 << 20, /* bytes to all sockets in one turn; beyond it each client gets little */
+    DRAIN_PLAIN = 4096,         /* records up to this size count in full towards DRAIN_BYTES, larger ones a quarter */
+    DRAIN_BYTES = 64 * 1024,    /* egress bytes after which all dirty clients are written */
+    GATE_BYTES = 4 << 20,       /* pending output that gates a client, if half of max_pending is not less */
+    UNDER_WAY_BYTES = 64 << 20, /* bound of what all clients together may have beyond max_pending (output.c) */
+    DRAINS_BYTES = 64 * 1024,   /* a gated client took so many bytes: RECORD_GATE_DRAINS */
+    WINDOW_UNITS = 512 * 1024,  /* half of one client's window; a record costs its bytes and RECORD_UNITS */
     WINDOW_SHARED_UNITS = 32 * 1024, /* the same while other connections of this frontend send too */
-    WINDOW_FIRST_UNITS = 4096, /* of a new connection, before the router has shown how fast it handles its records; and when others
-                                * were stalled */
-    WINDOW_DEAR_WORK = 8 << 20, /* units of the router's work (ring_writer_work): a window that costs more begins with one record again */
-    RECORD_UNITS = 256,        /* of a window, beside the bytes of each record */
-    SHARED_MS = 50,            /* for so long after another one was read */
-    STALL_NO_MS = 100,         /* between two moments from which on windows begin anew because somebody is stalled */
-    SUB_UNITS = 512,           /* and a SUB or UNSUB so much more, because it costs the router more */
-    SHARED_BYTES = 16 * 1024, /* payloads from here on are shared between the clients of a fan-out */
-    SPREAD_SUBS = 32 * 1024,  /* subscriptions from which on the next records are looked at ahead */
-    STOCK = 64,               /* bindings sealed ahead */
-    NONCES = 256,             /* nonces in hand */
-    CHUNK = 1024,
+    WINDOW_FIRST_UNITS = 4096,       /* of a new client, and when a publisher was stalled */
+    WINDOW_DEAR_WORK = 8 << 20,      /* units of the router's work: a dearer window shrinks to one record */
+    RECORD_UNITS = 256,              /* of a window, for each record beside its bytes */
+    SUB_UNITS = 512,                 /* the same, in addition, for a SUB or UNSUB: they cost the router more */
+    SHARED_MS = 50,                  /* after a second client was read, clients count as sharing the ring for so long */
+    STALL_NO_MS = 100,               /* least time between two new beginnings of all windows, after stalls */
+    SHARED_BYTES = 16 * 1024,        /* payloads of at least this size are shared by the clients that get them */
+    SPREAD_SUBS = 32 * 1024,         /* from so many subscriptions on those of the next records are prefetched */
+    STOCK = 64,                      /* bindings sealed ahead */
+    NONCES = 256,                    /* nonces in hand */
+    CHUNK = 1024,                    /* entries of one piece of a table */
     SLOTS_MAX = 16 * 1024 * CHUNK,
-    LINGER_MS = 100,          /* for a refused connection's text */
-    FENCE_BYTES = 16 * 1024, /* lines behind a fence, from which on a PING waits for it to pass */
+    LINGER_MS = 100,         /* for a refused connection's text */
+    FENCE_BYTES = 16 * 1024, /* with so many bytes of lines behind a fence a PING waits for it to pass */
 };
 #define NO_NUMBER UINT32_MAX
 
 enum client_state {
-    CLIENT_OPEN,    /* INFO is out, nobody yet */
-    CLIENT_BOUND,
-    CLIENT_ENDING,  /* no more input is parsed; fails when its fence has passed and its output is written */
-    CLIENT_FAILED,  /* nothing is read, written or added any more; the end of the turn closes the socket (ends.c) */
-    CLIENT_GONE,    /* the socket is closed; kept for a replay until CONN_FREE */
+    CLIENT_OPEN,   /* INFO is out; it has no identity yet */
+    CLIENT_BOUND,  /* BIND was written: it has a number and an identity */
+    CLIENT_ENDING, /* no more input is parsed; fails when its fence has passed and its output is written */
+    CLIENT_FAILED, /* nothing is read, written or added any more; the end of the turn closes the socket (ends.c) */
+    CLIENT_GONE,   /* the socket is closed; kept for a replay until CONN_FREE */
 };
 
 enum client_flag {
@@ -136,98 +135,99 @@ struct piece {
 };
 
 struct client {
-    int fd;
+    int fd;          /* -1: closed */
     uint8_t state;   /* enum client_state */
     uint8_t options; /* enum record_options, as CONNECT asked */
     uint16_t peer_port;
-    uint32_t flags;  /* enum client_flag */
-    uint32_t number; /* on the link; NO_NUMBER before BIND */
-    uint32_t first_sub; /* head of the list over struct fsub's conn_next; 0: none (slots count from 1 here) */
-    uint64_t cid;
-    uint64_t last_pos; /* ring position behind its last record */
-    uint64_t window_pos; /* ring position behind its last record in the half window before this one */
-    uint32_t window_units; /* in this half window */
-    uint32_t window_cap;   /* it may send so much before the router must have handled all; 0: no such bound */
-    uint64_t window_work;  /* of the router for this link, when the connection began to wait for its window */
-    uint32_t stall_no;     /* the frontend's, when its window had become whole; 0: it is not */
-    char *fence;       /* lines that wait for last_pos to be consumed */
+    uint32_t flags;        /* enum client_flag */
+    uint32_t number;       /* on the link; NO_NUMBER before BIND */
+    uint32_t first_sub;    /* head of the list over struct fsub's conn_next; 0: none (slots count from 1 here) */
+    uint64_t cid;          /* the connection's id, as clients and log lines have it */
+    uint64_t last_pos;     /* ingress position behind its last record */
+    uint64_t window_pos;   /* ingress position behind the last record of its previous half window */
+    uint32_t window_units; /* used of the present half window */
+    uint32_t window_cap;   /* units that it may send before the router must have handled all; 0: a whole window */
+    uint64_t window_work;  /* ring_writer_work when the connection began to wait for its window */
+    uint32_t stall_no;     /* f->stall_no when its window had become whole; 0: it is not whole */
+    char *fence;           /* lines that wait for last_pos to be consumed */
     uint32_t fence_len, fence_cap;
-    uint32_t fence_asked; /* fence_len when fence_owed was loaded */
-    uint64_t fence_owed;  /* while the router's overflow holds records for us: where the egress ring must be read to; 0: not asked */
-    uint32_t in_len, in_cap; /* bytes that were read and not used */
-    uint32_t in_need; /* parsing needs so many; 0: unknown */
+    uint32_t fence_asked;    /* fence_len when fence_owed was loaded */
+    uint64_t fence_owed;     /* egress position that must be read first, because the link spills; 0: not loaded yet */
+    uint32_t in_len, in_cap; /* bytes of `in` that were read and not parsed; bytes allocated */
+    uint32_t in_need;        /* bytes that the next operation needs in all; 0: unknown */
     char *in;
     struct piece *out_first, *out_last;
-    uint64_t out_bytes;
-    uint64_t sub_bytes, sub_bytes_most; /* price of its subscriptions now, and the most that it was */
-    uint32_t drained;    /* bytes taken since that was last told, while gated */
-    uint64_t gate_pos;   /* ring position behind the GATE that told of it */
-    uint64_t settle_ms;  /* gated: when it will be CLIENT_SETTLED, unless more comes before; 0: not known */
-    uint64_t under_way;  /* bytes beyond max_pending that are not held against it */
+    uint64_t out_bytes;                 /* not yet written */
+    uint64_t sub_bytes, sub_bytes_most; /* price of its subscriptions, bytes: now, and the most that it ever was */
+    uint32_t drained;                   /* gated: bytes taken since the router was last told */
+    uint64_t gate_pos;                  /* gated: ingress position behind its GATE record */
+    uint64_t settle_ms;  /* gated: when CLIENT_SETTLED is set if no message comes before; 0: none came yet */
+    uint64_t under_way;  /* bytes beyond max_pending that do not end it (output.c) */
     uint64_t write_mark; /* out_bytes at the time of write_due that must be gone by then */
     uint32_t heap_at;    /* index in the timer heap + 1; 0: not there */
-    uint8_t ping_out;    /* own PINGs without PONG */
-    uint8_t protocol;
-    uint64_t due_ms; /* of the timer heap */
+    uint8_t ping_out;    /* the server's PINGs that it has not answered */
+    uint8_t protocol;    /* as CONNECT says */
+    uint64_t due_ms;     /* the earliest of the four below */
     uint64_t ping_due_ms, write_due_ms, stall_due_ms, auth_due_ms; /* 0: none */
     uint64_t activity_ms, ping_sent_ms;
-    /* One link for each list of struct frontend on which it may be; being on it is what the name says. */
+    /* One link for each list of struct frontend that it may be on. */
     struct list_link fenced, dirty, borrows, owes, ready, ended;
     struct list_link waits; /* the parser waits for a place, for a binding in stock or for room in its window */
-    const char *reason; /* static: why it ends, for the log */
-    struct tls *tls;    /* null: plain */
-    char *who;          /* `"vVERSION:LANG:NAME"` of CONNECT, or null */
-    char *user;         /* `User "x"` or `Nkey "U..."` for log lines, or null: nobody has asked */
+    const char *reason;     /* static: why it ends, for the log */
+    struct tls *tls;        /* null: plain */
+    char *who;              /* `"vVERSION:LANG:NAME"` of CONNECT, or null */
+    char *user;             /* `User "x"` or `Nkey "U..."` for log lines; null: it has sent no credentials */
     struct in6_addr peer;
-    struct login *login; /* login.c; null: none is out */
-    char nonce[NONCE_CHARS + 1]; /* of its INFO; empty: it had none */
+    struct login *login;         /* the login that authd decides (login.c); null: none */
+    char nonce[NONCE_CHARS + 1]; /* of its INFO; empty: INFO had none */
     struct binding binding;
 };
 
 /* One subscription, from SUB until SLOT_FREE. 36 bytes. */
 struct fsub {
-    uint32_t number;    /* connection; NO_NUMBER: free slot, then conn_next is the free list */
-    uint32_t delivered; /* taken out of the egress ring since SUB */
-    uint32_t max;       /* as UNSUB asked; 0: none */
+    uint32_t number;    /* of its connection; NO_NUMBER: the slot is free, and conn_next is the next free one */
+    uint32_t delivered; /* messages taken out of the egress ring since SUB */
+    uint32_t max;       /* messages, as UNSUB asked; 0: no maximum */
     uint32_t conn_next, conn_prev, sid_next;
     uint16_t subject_len, queue_len, sid_len;
-    bool outside; /* text names a pointer to the text */
-    uint32_t text; /* sid, subject, queue: one piece of the pool */
+    bool outside;  /* the piece holds a pointer to the text instead of the text */
+    uint32_t text; /* a piece of f->texts: sid, subject, queue */
 };
 
 /* A state record that the router may not have consumed yet. */
 struct journal {
-    uint64_t end_pos;
-    uint32_t id; /* slot or connection number */
-    uint8_t type; /* enum record_type */
-    uint8_t old_flag; /* OPTIONS, GATE: what was before */
-    uint32_t old_max; /* UNSUB */
+    uint64_t end_pos; /* ingress position behind the record */
+    uint32_t id;      /* slot or connection number */
+    uint8_t type;     /* enum record_type */
+    uint8_t old_flag; /* OPTIONS, GATE: the state before the record */
+    uint32_t old_max; /* UNSUB: the maximum before the record */
 };
 
+/* A binding that was sealed ahead, for a connection without credentials. */
 struct stock {
-    uint32_t number;
+    uint32_t number; /* of the connection that it is for */
     struct binding binding;
 };
 
 struct nonce {
     char text[NONCE_CHARS];
-    uint64_t until_ms;
+    uint64_t until_ms; /* not shown to a client later than that */
 };
 
 /* How connections begin, as authd says. */
 struct policy {
-    bool known;
-    bool auth_required, nonce; /* what INFO says */
-    bool login;                /* CONNECT goes to authd */
-    bool anonymous;            /* so does an operation that comes before */
+    bool known;                /* a Policy has come */
+    bool auth_required, nonce; /* as INFO says */
+    bool login;                /* CONNECT is sent to authd; false: connections take bindings from the stock */
+    bool anonymous;            /* an operation before CONNECT is a login without credentials */
     int log_form;              /* Bulkhead__LogForm */
 };
 
-/* What authd owes for a connection number. */
+/* What was asked of authd for a connection number and not answered yet. */
 enum asked_for { ASKED_NOTHING = 0, ASKED_STOCK, ASKED_LOGIN };
 struct asked {
     enum asked_for what;
-    struct client *client; /* of a login; null: it has gone */
+    struct client *client; /* of a login; null: the client has gone */
 };
 enum { LOGIN_POLICY = 0, LOGIN_OPEN }; /* states of the conversation */
 
@@ -242,11 +242,11 @@ struct frontend {
     bool have_settings, have_link, authd_open, go, stopping;
     uint32_t authd_polled; /* epoll events */
     int epoll;
-    int listener; /* -1: none */
-    bool listener_armed, listener_told; /* watched now; NOTE_READY was sent */
-    uint32_t sockets_max;               /* clients that there are descriptors for */
-    uint32_t rest_ms;                   /* accept failed, the listener rests for so long; 0: it went well last time */
-    uint64_t rest_until_ms, rest_told_ms; /* until when; when the log was told last */
+    int listener;                         /* -1: none */
+    bool listener_armed, listener_told;   /* watched now; NOTE_READY was sent */
+    uint32_t sockets_max;                 /* clients that there are descriptors for */
+    uint32_t rest_ms;                     /* the listener rests for so long after a failed accept; 0: it went well */
+    uint64_t rest_until_ms, rest_told_ms; /* end of that rest; when a log line last told of one */
     struct policy policy;
     uint64_t now_ns, now_ms;
 
@@ -257,10 +257,10 @@ struct frontend {
     struct ring_map ingress_map, egress_map, replay_map;
     struct ring_writer ingress, replay;
     struct ring_reader egress;
-    uint64_t owed_pos; /* of the egress ring, loaded after consumed_acted */
-    uint64_t consumed_acted; /* what egress_run last went by: fences up to it have passed */
-    bool ring_full;
-    bool again; /* a fence may pass at once: one more turn before sleeping */
+    uint64_t owed_pos;       /* ring_reader_owed of the egress ring, loaded after consumed_acted */
+    uint64_t consumed_acted; /* ingress consumed_pos that egress_run used last: fences up to it have passed */
+    bool ring_full;          /* a record found no room in the ingress ring */
+    bool again;              /* a fence may pass at once: one more turn before sleeping */
     struct journal *journal; /* a ring of entries, oldest at journal_at */
     uint32_t journal_at, journal_count, journal_cap;
 
@@ -281,44 +281,45 @@ struct frontend {
     struct fsub **sub_chunk;
     uint32_t sub_high, sub_free, sub_count;
     struct pool texts;
-    uint64_t sub_bytes;     /* price of all */
-    uint64_t leaving_bytes; /* of those whose clients have gone: they end with their connection's CONN_FREE */
-    uint64_t failing_bytes; /* what clients hold that memory.c has closed in this turn */
-    uint64_t memory_next_ms; /* when it may close the next for what it holds unused */
-    uint32_t **sid_chunk; /* buckets of (connection, sid), linear hashing */
+    uint64_t sub_bytes;      /* price of all subscriptions */
+    uint64_t leaving_bytes;  /* price of those whose clients have gone: CONN_FREE ends them */
+    uint64_t failing_bytes;  /* held by clients that memory.c has closed in this turn */
+    uint64_t memory_next_ms; /* when memory.c may close the next client for memory that it holds unused */
+    uint32_t **sid_chunk;    /* buckets of (connection, sid), linear hashing */
     uint32_t sid_buckets, sid_mask;
 
-    uint64_t last_reader;  /* cid of the connection that was read last */
-    uint64_t shared_until_ms; /* several connections send */
-    uint64_t turn_written; /* bytes written to sockets in this turn */
-    uint64_t under_way;    /* the same of all clients, at most UNDER_WAY_BYTES */
-    bool delivering;       /* what is added to outputs comes from other clients */
-    uint32_t stall_no;     /* grows with the first STALL in STALL_NO_MS; never 0 */
-    uint64_t stall_no_ms;  /* from then on it may grow */
-    struct list fenced;    /* a line waits for the router, or the end does */
-    struct list dirty;     /* unwritten output */
-    struct list borrowers; /* output that lies in the egress ring */
-    struct list owing;     /* the router is to hear of a GATE or CLOSE */
-    struct list ready;     /* parsable bytes of their own */
-    struct list ended;     /* what has ended since the last turn; see ends.c */
-    struct list placeless, stockless, deferred; /* by what `waits` waits for */
-    struct list asking, admitted; /* of struct login: without a verdict; with one that waits for room in the ring */
-    struct client **heap; /* has room for all that have a socket */
+    uint64_t last_reader;     /* cid of the connection that was read last */
+    uint64_t shared_until_ms; /* until then several connections count as sending; 0: one alone */
+    uint64_t turn_written;    /* bytes written to sockets in this turn */
+    uint64_t under_way;       /* sum of all clients' under_way, at most UNDER_WAY_BYTES */
+    bool delivering;          /* messages are being added to outputs, not lines of the frontend's own */
+    uint32_t stall_no;        /* grows with the first STALL in STALL_NO_MS; never 0 */
+    uint64_t stall_no_ms;     /* from then on it may grow */
+    /* Clients: */
+    struct list fenced;                         /* whose line, or end, waits for the router */
+    struct list dirty;                          /* with unwritten output */
+    struct list borrowers;                      /* with output that lies in the egress ring */
+    struct list owing;                          /* of which a GATE or CLOSE record must be written */
+    struct list ready;                          /* with parsable bytes in their own buffers */
+    struct list ended;                          /* that have ended since the last turn (ends.c) */
+    struct list placeless, stockless, deferred; /* that wait for a place, a binding, room in the window */
+    struct list asking, admitted; /* struct login: without a verdict; with a verdict that waits for room in the ring */
+    struct client **heap;         /* by due_ms; room for every client with a socket is reserved */
     uint32_t heap_count, heap_cap;
     struct piece *free_small, *free_large;
     uint32_t free_small_count, free_large_count;
 
-    uint64_t cid_next, cid_end, cid_then, cid_then_end; /* this block and the next */
+    uint64_t cid_next, cid_end, cid_then, cid_then_end; /* connection ids in hand: this block, the next block */
     bool cids_asked;
-    uint32_t places, places_asked; /* free ones in hand; asked for */
-    uint32_t shed; /* places of connections that are closed for a smaller max_connections: they go back */
+    uint32_t places, places_asked; /* free places in hand; places asked for */
+    uint32_t shed; /* places that go back when connections end that were closed for a smaller max_connections */
     uint32_t client_count;
 
-    struct tls_context *tls;      /* how new connections speak TLS; null: not at all */
-    struct tls_context *tls_next; /* the same from the Commit of that generation on */
+    struct tls_context *tls;      /* of new connections; null: they speak no TLS */
+    struct tls_context *tls_next; /* holds from the Commit of tls_next_generation on; null: no TLS */
     uint32_t tls_next_generation;
     enum tls_next tls_next_state;
-    uint32_t tls_rate_count; /* new ones until then */
+    uint32_t tls_rate_count; /* new handshakes until tls_rate_until_ms */
     uint64_t tls_rate_until_ms;
     struct tls_signer *signer; /* null before there was one */
 
@@ -353,7 +354,8 @@ void link_journal_trim(struct frontend *f, uint64_t consumed);
  * one connection's flood never makes the others wait long. */
 bool link_window(struct frontend *f, struct client *c);
 void link_window_pass(struct frontend *f);
-/* The window begins anew, with so many units: a stall ended, or its records are dear. It doubles as long as the router is fast. */
+/* c's window begins anew with so many units, because a stall ended or its records are dear. It doubles as long as the router is
+ * fast. */
 void link_window_begin(struct client *c, uint32_t units);
 /* Text that goes out when all records of c have been consumed and what they caused has been delivered. */
 void fence_add(struct frontend *f, struct client *c, const char *text, size_t len);

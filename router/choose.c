@@ -1,10 +1,10 @@
 /* One member of each queue group.
  *
- * A choice begins at a random member and goes round the group until a member takes the message; one whose link is in overflow is
- * taken only if no other can. Nearly always the first does. Where thousands of members cannot take it, because they are the
- * publisher's own without echo, because deny rules keep it from them, or because they belong to connections that are ending, the
- * choice goes on in the next turn: it then has a state, in the source link, and takes the groups in the order of their numbers,
- * because a new match may bring them in another order.
+ * A choice begins at a random member and goes round the group until a member takes the message; one whose link is in
+ * overflow is taken only if no other can. Nearly always the first does. Where thousands of members cannot take it,
+ * because they are the publisher's own without echo, because deny rules keep it from them, or because they belong to
+ * connections that are ending, the choice goes on in the next turn: it then has a state, in the source link, and takes
+ * the groups in the order of their numbers, because a new match may bring them in another order.
  */
 #include <stdlib.h>
 
@@ -28,8 +28,8 @@ struct look {
 };
 
 /* True if the group is decided; false if the budget is spent, or a member's permissions are being compiled. */
-static inline bool decide(struct router *r, struct message *m, const struct queue_run *runs, uint32_t total, uint64_t until,
-                          struct look *k) {
+static inline bool decide(struct router *r, struct leg *leg, const struct queue_run *runs, uint32_t total,
+                          uint64_t until, struct look *k) {
     uint32_t place = k->first + k->looked;
     place = place >= total ? place - total : place;
     const struct queue_run *run = runs;
@@ -38,7 +38,7 @@ static inline bool decide(struct router *r, struct message *m, const struct queu
     for (uint32_t left = total - k->looked; left > 0; left--) {
         struct sub *s = run->run.subs[place];
         r->work += COST_TARGET;
-        if (likely(target_takes(r, m, s))) {
+        if (likely(target_takes(r, leg, s))) {
             if (likely(!r->link[s->link].spilling)) {
                 k->found = s;
                 return true;
@@ -46,7 +46,7 @@ static inline bool decide(struct router *r, struct message *m, const struct queu
             if (!k->second)
                 k->second = s;
         }
-        if (unlikely(m->later))
+        if (unlikely(leg->plan->later))
             return false;
         if (run->run.count - place > AHEAD)
             __builtin_prefetch(run->run.subs[place + AHEAD]);
@@ -97,27 +97,29 @@ static void begin(struct choice *c) {
 }
 
 /* All groups are decided: those who were chosen are there still, or all is done anew. */
-static enum step finish(struct router *r, struct message *m, struct choice *c, uint32_t *queued) {
-    if (!targets_reserve(r, c->count))
-        return STEP_BAD;
+static struct outcome finish(struct router *r, struct leg *leg, struct choice *c) {
+    if (!targets_reserve(r, leg->first + c->count))
+        return outcome_of(STEP_NOMEM);
     for (uint32_t i = 0; i < c->count; i++) {
-        r->targets[i] = still(&c->done[i]);
-        if (!r->targets[i] || !target_takes(r, m, r->targets[i])) {
+        struct sub *s = still(&c->done[i]);
+        if (!s || !target_takes(r, leg, s)) {
             begin(c);
-            return STEP_MORE;
+            return outcome_of(STEP_MORE);
         }
+        r->targets[leg->first + i] = s;
     }
-    *queued = c->count;
-    return STEP_DONE;
+    leg->count = c->count;
+    return outcome_of(STEP_DONE);
 }
 
-static enum step go_on(struct router *r, struct message *m, uint64_t until, uint32_t *queued) {
-    struct choice *c = &m->source->choice;
-    if (!r->match.queues_sorted)
-        match_sort_queues(&r->match);
-    const struct queue_run *all = r->match.queue;
-    for (uint32_t i = 0, j, total; i < r->match.queue_count; i = j) {
-        for (j = i, total = 0; j < r->match.queue_count && all[j].queue == all[i].queue; j++)
+static struct outcome go_on(struct router *r, struct leg *leg, uint64_t until) {
+    struct choice *c = &leg->plan->source->choice;
+    struct match *found = leg->found;
+    if (!found->queues_sorted)
+        match_sort_queues(found);
+    const struct queue_run *all = found->queue;
+    for (uint32_t i = 0, j, total; i < found->queue_count; i = j) {
+        for (j = i, total = 0; j < found->queue_count && all[j].queue == all[i].queue; j++)
             total += all[j].run.count;
         if (all[i].queue < c->queue)
             continue;
@@ -128,40 +130,40 @@ static enum step go_on(struct router *r, struct message *m, uint64_t until, uint
             c->second = (struct chosen){0};
         }
         struct look k = {.first = c->first, .looked = c->looked, .second = still(&c->second)};
-        bool decided = decide(r, m, &all[i], total, until, &k);
+        bool decided = decide(r, leg, &all[i], total, until, &k);
         c->looked = k.looked;
         c->second = chosen_of(k.second);
         if (!decided)
-            return STEP_MORE;
+            return outcome_of(STEP_MORE);
         if (k.found && !keep(c, k.found))
-            return STEP_BAD;
+            return outcome_of(STEP_NOMEM);
         c->queue++;
         c->first = UINT32_MAX; /* no group begins there */
     }
-    return finish(r, m, c, queued);
+    return finish(r, leg, c);
 }
 
-enum step choose_members(struct router *r, struct message *m, uint32_t *queued) {
-    const struct match *found = &r->match;
+struct outcome choose_members(struct router *r, struct leg *leg) {
+    const struct match *found = leg->found;
     r->work += (uint64_t)COST_QUEUE * found->queue_count;
     uint64_t until = r->work + CHOICE_UNITS;
-    if (unlikely(m->source->choice.active))
-        return go_on(r, m, until, queued);
-    if (!targets_reserve(r, found->queue_count))
-        return STEP_BAD;
-    uint32_t n = 0;
+    if (unlikely(leg->plan->source->choice.active))
+        return go_on(r, leg, until);
+    if (!targets_reserve(r, leg->first + found->queue_count))
+        return outcome_of(STEP_NOMEM);
+    uint32_t n = leg->first;
     for (uint32_t i = 0, j, total; i < found->queue_count; i = j) {
         for (j = i, total = 0; j < found->queue_count && found->queue[j].queue == found->queue[i].queue; j++)
             total += found->queue[j].run.count;
         struct look k = {.first = (uint32_t)(((random_next(r) >> 32) * total) >> 32)};
-        if (unlikely(!decide(r, m, &found->queue[i], total, until, &k))) {
-            if (!m->later)
-                begin(&m->source->choice);
-            return STEP_MORE;
+        if (unlikely(!decide(r, leg, &found->queue[i], total, until, &k))) {
+            if (!leg->plan->later)
+                begin(&leg->plan->source->choice);
+            return outcome_of(STEP_MORE);
         }
         if (k.found)
             r->targets[n++] = k.found;
     }
-    *queued = n;
-    return STEP_DONE;
+    leg->count = n - leg->first;
+    return outcome_of(STEP_DONE);
 }

@@ -1,13 +1,14 @@
-/* Messages for more targets than one step serves, because they are many or because their bytes would never find room at once.
+/* Messages for more targets than one step serves, because they are many or because their bytes would never find room at
+ * once.
  *
- *   PINNING   the pointers of all targets are copied in one go; then, some in each turn, those that are still what they were
- *             become (link, slot, stamp), and three passes of a radix sort bring these into the order of (link, slot)
- *   SERVING   in that order each step serves as many as there is room for; the commit page holds how far it came, so that a new
+ *   PINNING   the pointers of all targets are copied in one go; then, some in each turn, those that are still what they
+ * were become (link, slot, stamp), and three passes of a radix sort bring these into the order of (link, slot) SERVING
+ * in that order each step serves as many as there is room for; the commit page holds how far it came, so that a new
  *             router goes on at that place
  *
- * A subscription's struct never moves and its memory is never given back, so a pointer stays good; a stamp above the one at the
- * time of the copy, or none, tells that the subscription has ended since. While targets are pinned nothing has been delivered and
- * a router that dies leaves nothing behind.
+ * A subscription's struct never moves and its memory is never given back, so a pointer stays good; a stamp above the
+ * one at the time of the copy, or none, tells that the subscription has ended since. While targets are pinned nothing
+ * has been delivered and a router that dies leaves nothing behind.
  */
 #include <stdlib.h>
 
@@ -79,8 +80,8 @@ static bool reserve(struct fanout *f, uint32_t count) {
     return f->cap != 0;
 }
 
-static bool keep_names(struct fanout *f, const struct message *m) {
-    uint32_t len = (uint32_t)(m->subject.len + m->reply.len);
+static bool keep_names(struct fanout *f, const struct leg *leg) {
+    uint32_t len = (uint32_t)(leg->subject.len + leg->reply.len);
     if (f->names_cap < len) {
         uint8_t *grown = realloc(f->names, len);
         if (!grown)
@@ -88,31 +89,32 @@ static bool keep_names(struct fanout *f, const struct message *m) {
         f->names = grown;
         f->names_cap = len;
     }
-    memcpy(f->names, m->subject.at, m->subject.len);
-    if (m->reply.len != 0)
-        memcpy(f->names + m->subject.len, m->reply.at, m->reply.len);
+    memcpy(f->names, leg->subject.at, leg->subject.len);
+    if (leg->reply.len != 0)
+        memcpy(f->names + leg->subject.len, leg->reply.at, leg->reply.len);
     return true;
 }
 
 /* ---- pinning ---- */
 
-enum err fanout_begin(struct router *r, const struct message *m) {
-    struct fanout *f = &m->source->fanout;
-    const struct match *found = &r->match;
-    if (!reserve(f, found->plain_total ? found->plain_total : 1) || !keep_names(f, m))
+enum err fanout_begin(struct router *r, const struct plan *p) {
+    struct fanout *f = &p->source->fanout;
+    const struct match *found = p->leg->found;
+    check(p->leg_count == 1);
+    if (!reserve(f, found->plain_total ? found->plain_total : 1) || !keep_names(f, p->leg))
         return ERR_NOMEM;
-    struct fanout_pins *p = f->pins;
-    memset(p->start, 0, sizeof p->start);
-    p->total = p->pass = 0;
-    p->stamp = r->stamp;
+    struct fanout_pins *pins = f->pins;
+    memset(pins->start, 0, sizeof pins->start);
+    pins->total = pins->pass = 0;
+    pins->stamp = r->stamp;
     for (uint32_t i = 0; i < found->plain_count; i++) {
         struct sub_run run = found->plain[i];
-        memcpy(p->sub + p->total, run.subs, run.count * sizeof(struct sub *));
-        p->total += run.count;
+        memcpy(pins->sub + pins->total, run.subs, run.count * sizeof(struct sub *));
+        pins->total += run.count;
     }
-    r->work += p->total;
-    f->rec = *m->rec;
-    f->parts = *m->parts;
+    r->work += pins->total;
+    f->rec = *p->rec;
+    f->parts = *p->parts;
     f->phase = FANOUT_PINNING;
     f->served = false;
     f->at = f->count = 0;
@@ -160,12 +162,12 @@ static void sort_targets(struct fanout *f, uint32_t most) {
     f->at = 0;
 }
 
-enum step fanout_pin(struct router *r, const struct message *m) {
-    struct fanout *f = &m->source->fanout;
+struct outcome fanout_pin(struct router *r, const struct plan *p) {
+    struct fanout *f = &p->source->fanout;
     uint64_t until = r->work + FANOUT_UNITS;
     while (f->pins->pass <= PASSES) {
         if (r->work >= until)
-            return STEP_MORE;
+            return outcome_of(STEP_MORE);
         uint32_t price = f->pins->pass == 0 ? COST_TARGET : COST_PIN, before = f->at;
         uint64_t most = (until - r->work) / price + 1;
         uint32_t left = (f->pins->pass == 0 ? f->pins->total : f->count) - before;
@@ -175,7 +177,7 @@ enum step fanout_pin(struct router *r, const struct message *m) {
         else
             sort_targets(f, (uint32_t)most);
     }
-    return STEP_DONE;
+    return outcome_of(STEP_DONE);
 }
 
 void fanout_open(struct link *source, bool served) {
@@ -205,32 +207,30 @@ static struct sub *pinned_sub(const struct router *r, const struct fanout_target
     return same && l->conn_chunk[s->conn / CHUNK][s->conn % CHUNK].state == CONN_BOUND ? s : NULL;
 }
 
-/* Serves one link's next targets within the budget; false if it has no room for even a few, or is to go on in the next turn
- * (m->later). */
-static bool serve_link(struct router *r, struct message *m, struct link *l, uint64_t until) {
-    struct fanout *f = &m->source->fanout;
+/* Serves one link's next targets within the budget; false if it has no room for even a few, or is to go on in the next
+ * turn (p->later). */
+static bool serve_link(struct router *r, struct plan *p, struct link *l, uint64_t until) {
+    struct fanout *f = &p->source->fanout;
+    struct leg *leg = p->leg;
     uint32_t n = 0, at = f->at;
     uint64_t price = 0;
     while (at < f->count && f->target[at].link == l->number && r->work + price < until && at - f->at < FANOUT_AT_ONCE) {
         struct sub *s = pinned_sub(r, &f->target[at++]);
         price += COST_TARGET;
-        if (!s || !target_takes(r, m, s))
+        if (!s || !target_takes(r, leg, s))
             continue;
         price += sub_ends_now(s) ? COST_SUB : 0;
         r->targets[n++] = s;
     }
-    if (unlikely(m->later))
+    if (unlikely(p->later))
         return false;
-    /* Halve until it fits: a target may bring a SLOT_FREE with it. Half a ring is enough for one message, also in the overflow:
-     * it moves into the ring in one piece. */
+    /* Halve until it fits: a target may bring a SLOT_FREE with it. Half a ring is enough for one message, also in the
+     * overflow: it moves into the ring in one piece. */
     uint32_t fit = n;
-    while (fit > 64 && deliver_bytes(m, fit) > l->egress.cap / 2)
+    while (fit > 64 && deliver_bytes(leg, fit) > l->egress.cap / 2)
         fit /= 2;
-    while (fit > 0 && !egress_has_room(r, l, deliver_bytes(m, fit) + (uint64_t)fit * SMALL, false)) {
-        if (l->state != LINK_LIVE)
-            return true; /* its targets vanish */
+    while (fit > 0 && !egress_has_room(r, l, deliver_bytes(leg, fit) + (uint64_t)fit * SMALL, false))
         fit = fit > 64 ? fit / 2 : 0;
-    }
     if (n > 0 && fit == 0)
         return false;
     if (fit < n) { /* stop behind the last one that fits */
@@ -239,26 +239,24 @@ static bool serve_link(struct router *r, struct message *m, struct link *l, uint
     }
     r->work += (uint64_t)COST_TARGET * (at - f->at - fit);
     if (fit > 0) {
-        deliver_to(r, l, m, r->targets, fit);
+        deliver_to(r, leg, l, r->targets, fit);
         f->served = true;
     }
     f->at = at;
     return true;
 }
 
-enum step fanout_serve(struct router *r, struct message *m) {
-    struct fanout *f = &m->source->fanout;
+struct outcome fanout_serve(struct router *r, struct plan *p) {
+    struct fanout *f = &p->source->fanout;
     if (!targets_reserve(r, FANOUT_AT_ONCE))
-        return STEP_BAD;
+        return outcome_of(STEP_NOMEM);
     uint32_t begun = f->at;
     uint64_t until = r->work + FANOUT_UNITS;
-    m->source->dirty = true;
+    p->source->dirty = true;
     while (f->at < f->count && r->work < until) {
         struct link *l = &r->link[f->target[f->at].link];
-        if (!serve_link(r, m, l, until)) {
-            r->no_room = l->number;
-            return f->at > begun || m->later ? STEP_MORE : STEP_WAIT;
-        }
+        if (!serve_link(r, p, l, until))
+            return f->at > begun || p->later ? outcome_of(STEP_MORE) : outcome_wait(l);
     }
-    return f->at < f->count ? STEP_MORE : STEP_DONE;
+    return outcome_of(f->at < f->count ? STEP_MORE : STEP_DONE);
 }

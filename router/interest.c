@@ -98,27 +98,26 @@ static uint32_t make(struct router *r, struct link *l, struct conn *c, uint32_t 
     return index;
 }
 
-static void end_for_memory(struct router *r, struct link *l, uint32_t conn) {
-    log_error("link %u connection %u: it is closed, because there is no memory for a subscription of it", l->number, conn);
+static struct outcome end_for_memory(struct router *r, const struct link *l, uint32_t conn) {
+    log_error("link %u connection %u: it is closed, because there is no memory for a subscription of it", l->number,
+              conn);
     counter_add(r->counters, COUNTER_MEMORY_KICKED, 1);
-    admit_kick(r, l, conn, RECORD_KICK_MEMORY);
+    return outcome_kick(RECORD_KICK_MEMORY);
 }
 
 /* A replay brings what is beyond a limit: an edge that lies, or a limit that was lowered since. */
-static enum step take_away(struct router *r, struct link *l, uint32_t number, uint32_t slot, struct view subject,
-                           struct view queue) {
-    if (!egress_has_room(r, l, REMOVED_BYTES(subject.len, queue.len) + SMALL, true)) {
-        r->no_room = l->number;
-        return STEP_WAIT;
-    }
+static struct outcome take_away(struct router *r, struct link *l, uint32_t number, uint32_t slot, struct view subject,
+                                struct view queue) {
+    if (!egress_has_room(r, l, REMOVED_BYTES(subject.len, queue.len) + SMALL, true))
+        return outcome_wait(l);
     struct sub s = {.conn = number, .slot = slot};
     record_deny_removed(r, l, &s, subject, queue);
     egress_small(r, l, RECORD_SLOT_FREE, number, slot);
-    return STEP_DONE;
+    return outcome_of(STEP_DONE);
 }
 
-enum step interest_sub(struct router *r, struct link *l, struct conn *c, const struct record *rec,
-                       const struct record_parts *parts, const uint8_t *at, bool replay) {
+struct outcome interest_sub(struct router *r, struct link *l, struct conn *c, const struct record *rec,
+                            const struct record_parts *parts, const uint8_t *at, bool replay) {
     struct record_sub fixed;
     memcpy(&fixed, at + RECORD_HEADER, sizeof fixed);
     if (!replay)
@@ -127,28 +126,27 @@ enum step interest_sub(struct router *r, struct link *l, struct conn *c, const s
     struct view subject = view_of((const char *)r->scratch, rec->subject_len);
     struct view queue = view_of((const char *)r->scratch + rec->subject_len, rec->reply_len);
     if (!subject_is_clean(subject) || !subject_is_clean(queue) || link_slot(l, fixed.slot) != 0)
-        return STEP_BAD;
+        return outcome_of(STEP_BAD);
     enum err e = link_slot_make(l, fixed.slot);
     if (e == ERR_RANGE)
-        return STEP_BAD;
-    if (!replay && !egress_has_room(r, l, 2 * SMALL + DENY_BYTES(subject.len, queue.len), true)) {
-        r->no_room = l->number;
-        return STEP_WAIT;
-    }
+        return outcome_of(STEP_BAD);
+    if (!replay && !egress_has_room(r, l, 2 * SMALL + DENY_BYTES(subject.len, queue.len), true))
+        return outcome_wait(l);
 
     uint32_t index = 0;
+    struct outcome o = outcome_of(STEP_DONE);
     if (c->state == CONN_BOUND) {
         struct account *a = account_find(r, c->account);
         uint16_t flags = 0;
         /* Of a replay all is looked at again when traffic runs (rights_give). */
         enum right right = replay || !c->set ? RIGHT_YES : rights_subscribe(r, c, subject, queue, &flags);
         if (right == RIGHT_LATER)
-            return STEP_MORE;
+            return outcome_of(STEP_MORE);
         enum record_deny why = refusal(r, c, a, subject, queue, right == RIGHT_YES);
         bool repeats = after_lives(r, l, rec, fixed.after); /* the sid is in use: not even its subject is looked at */
         if (why == 0 && !repeats && !subject_is_pattern(subject)) {
             if (replay)
-                return STEP_BAD;
+                return outcome_of(STEP_BAD);
             why = RECORD_DENY_SUBJECT;
         }
         if (why != 0 && replay)
@@ -161,7 +159,7 @@ enum step interest_sub(struct router *r, struct link *l, struct conn *c, const s
             if (e == ERR_OK)
                 index = make(r, l, c, rec->conn, &fixed, subject, queue, flags);
             if (index == 0)
-                end_for_memory(r, l, rec->conn);
+                o = end_for_memory(r, l, rec->conn);
             else if (replay && c->rechecking)
                 c->recheck_at = c->first_sub;
         }
@@ -170,23 +168,21 @@ enum step interest_sub(struct router *r, struct link *l, struct conn *c, const s
     }
     if (index == 0 && !replay)
         egress_small(r, l, RECORD_SLOT_FREE, rec->conn, fixed.slot);
-    return STEP_DONE;
+    return o;
 }
 
-enum step interest_unsub(struct router *r, struct link *l, struct conn *c, const struct record *rec,
-                         const uint8_t *at) {
+struct outcome interest_unsub(struct router *r, struct link *l, struct conn *c, const struct record *rec,
+                              const uint8_t *at) {
     struct record_unsub fixed;
     memcpy(&fixed, at + RECORD_HEADER, sizeof fixed);
     if (fixed.slot >= SLOTS_MAX)
-        return STEP_BAD;
-    if (!egress_has_room(r, l, 2 * SMALL, true)) {
-        r->no_room = l->number;
-        return STEP_WAIT;
-    }
+        return outcome_of(STEP_BAD);
+    if (!egress_has_room(r, l, 2 * SMALL, true))
+        return outcome_wait(l);
     uint32_t index = link_slot(l, fixed.slot);
     struct sub *s = index ? router_sub(r, index) : NULL;
     if (s && s->conn != rec->conn)
-        return STEP_BAD;
+        return outcome_of(STEP_BAD);
     if ((rec->flags & RECORD_ANSWER) && c->state == CONN_BOUND)
         egress_small(r, l, RECORD_OK, rec->conn, 0);
     if (!s) {
@@ -197,5 +193,5 @@ enum step interest_unsub(struct router *r, struct link *l, struct conn *c, const
         interest_drop(r, l, c, index);
         egress_small(r, l, RECORD_SLOT_FREE, rec->conn, fixed.slot);
     }
-    return STEP_DONE;
+    return outcome_of(STEP_DONE);
 }

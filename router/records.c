@@ -1,7 +1,7 @@
 /* One record from an edge: is it allowed now, and whose is it?
  *
- * The table of state, record and action is docs/protocol.md, section 4. Only the impossible ends a link; what crosses an end
- * on its way (a connection kicked, a slot over) is ignored and counted.
+ * The table of state, record and action is docs/protocol.md, section 4. Only the impossible ends a link; what crosses
+ * an end on its way (a connection kicked, a slot over) is ignored and counted.
  */
 #include "base/check.h"
 #include "router/router.h"
@@ -44,19 +44,19 @@ void record_deny_removed(struct router *r, struct link *l, const struct sub *s, 
     put_deny(r, l, s->conn, RECORD_DENY_REMOVED, &target, subject, queue);
 }
 
-static enum step ignore(struct router *r, struct link *l) {
+static struct outcome ignore(struct router *r, struct link *l) {
     publish_drop(l); /* a kicked publisher's fan-out ends where it is */
     counter_add(r->counters, COUNTER_RECORDS_IGNORED, 1);
-    return STEP_DONE;
+    return outcome_of(STEP_DONE);
 }
 
-enum step record_handle(struct router *r, struct link *l, const struct record *rec, const struct record_parts *parts,
-                        const uint8_t *at) {
+struct outcome record_handle(struct router *r, struct link *l, const struct record *rec,
+                             const struct record_parts *parts, const uint8_t *at) {
     if (rec->type == RECORD_BIND)
-        return admit_bind(r, l, rec, at + parts->payload, false);
+        return outcome_of(admit_bind(r, l, rec, at + parts->payload, false));
     struct conn *c = link_conn(l, rec->conn);
     if (unlikely(!c || c->state == CONN_FREE || c->state == CONN_CLOSING))
-        return STEP_BAD;
+        return outcome_of(STEP_BAD);
     switch (rec->type) {
     case RECORD_PUB:
         return likely(c->state == CONN_BOUND) ? publish(r, l, c, rec, parts, at) : ignore(r, l);
@@ -66,19 +66,19 @@ enum step record_handle(struct router *r, struct link *l, const struct record *r
         return c->state == CONN_BOUND ? interest_unsub(r, l, c, rec, at) : ignore(r, l);
     case RECORD_OPTIONS:
         if (rec->aux > RECORD_OPTIONS_ALL)
-            return STEP_BAD;
+            return outcome_of(STEP_BAD);
         c->options = (uint8_t)rec->aux;
-        return STEP_DONE;
+        return outcome_of(STEP_DONE);
     case RECORD_GATE:
         if (c->state == CONN_BOUND)
             stall_gate(r, l, c, rec->aux != RECORD_GATE_OPEN);
         if (rec->aux == RECORD_GATE_DRAINS)
             c->took_at = r->now;
-        return STEP_DONE;
+        return outcome_of(STEP_DONE);
     case RECORD_CLOSE:
         admit_close(r, l, rec->conn, c);
-        return STEP_DONE;
+        return outcome_of(STEP_DONE);
     default:
-        return STEP_BAD; /* replay records outside a replay */
+        return outcome_of(STEP_BAD); /* replay records outside a replay */
     }
 }

@@ -9,9 +9,9 @@
  *   replay rings    BIND, OPTIONS, SUB, GATE as of `consumed`; nothing of the ingress rings is touched
  *   all ended       EPOCH into every egress ring, NOTE_READY, traffic
  *
- * An edge is ended when nothing comes of it for replay_ms: half of the interest would mean losses and false 503s, and a silent edge
- * must not hold up the others. One that comes on may take its time, within REPLAY_LONGEST. The clocks count only while this router
- * itself runs: a step that comes late says that the machine stood still.
+ * An edge is ended when nothing comes of it for replay_ms: half of the interest would mean losses and false 503s, and a
+ * silent edge must not hold up the others. One that comes on may take its time, within REPLAY_LONGEST. The clocks count
+ * only while this router itself runs: a step that comes late says that the machine stood still.
  */
 #include "base/check.h"
 #include "base/clock.h"
@@ -63,8 +63,8 @@ static void clocks_begin(struct router *r) {
         r->link[i].heard_ns = r->now;
 }
 
-/* A late step: the edges stood still as well, for all that is known. On a slow machine a step counts as a quarter of the patience at
- * most; after a pause that is longer than the patience all have it anew. */
+/* A late step: the edges stood still as well, for all that is known. On a slow machine a step counts as a quarter of
+ * the patience at most; after a pause that is longer than the patience all have it anew. */
 static void clocks_look(struct router *r) {
     uint64_t since = r->now - r->stepped_ns, most = patience_ns(r) / 4;
     r->stepped_ns = r->now;
@@ -138,41 +138,41 @@ void takeover_begin(struct router *r) {
 }
 
 /* One record of a replay. */
-static enum step replay_record(struct router *r, struct link *l, const struct record *rec,
-                               const struct record_parts *parts, const uint8_t *at) {
+static struct outcome replay_record(struct router *r, struct link *l, const struct record *rec,
+                                    const struct record_parts *parts, const uint8_t *at) {
     if (rec->type == RECORD_REPLAY_BEGIN) {
         if (l->replaying)
-            return STEP_BAD;
+            return outcome_of(STEP_BAD);
         l->replaying = rec->aux == r->epoch;
-        return STEP_DONE;
+        return outcome_of(STEP_DONE);
     }
     if (!l->replaying)
-        return STEP_DONE; /* left over from a replay to a router that did not live to its end */
+        return outcome_of(STEP_DONE); /* left over from a replay to a router that did not live to its end */
     if (rec->type == RECORD_REPLAY_END) {
         if (rec->aux != r->epoch)
-            return STEP_BAD;
+            return outcome_of(STEP_BAD);
         l->state = LINK_LIVE;
-        return STEP_DONE;
+        return outcome_of(STEP_DONE);
     }
     if (rec->type == RECORD_BIND && unlikely(poison_replays(r, l, rec->conn)))
-        return admit_poisoned(r, l, rec->conn);
+        return outcome_of(admit_poisoned(r, l, rec->conn));
     if (rec->type == RECORD_BIND)
-        return admit_bind(r, l, rec, at + parts->payload, true);
+        return outcome_of(admit_bind(r, l, rec, at + parts->payload, true));
     struct conn *c = link_conn(l, rec->conn);
     if (!c || c->state == CONN_FREE || c->state == CONN_CLOSING)
-        return STEP_BAD;
+        return outcome_of(STEP_BAD);
     switch (rec->type) {
     case RECORD_OPTIONS:
         c->options = (uint8_t)(rec->aux & RECORD_OPTIONS_ALL);
-        return STEP_DONE;
+        return outcome_of(STEP_DONE);
     case RECORD_SUB:
         return interest_sub(r, l, c, rec, parts, at, true);
     case RECORD_GATE:
         if (c->state == CONN_BOUND)
             stall_gate(r, l, c, rec->aux != 0);
-        return STEP_DONE;
+        return outcome_of(STEP_DONE);
     default:
-        return STEP_BAD;
+        return outcome_of(STEP_BAD);
     }
 }
 
@@ -186,17 +186,19 @@ static bool replay_read(struct router *r, struct link *l) {
         struct record rec;
         struct record_parts parts;
         const uint8_t *at = ring_tail(ring);
-        enum step step = STEP_BAD;
+        struct outcome o = outcome_of(STEP_BAD);
         if (record_take(&rec, &parts, at, ring_ready(ring), RECORD_TO_ROUTER) == ERR_OK) {
             atomic_store_explicit(&r->page->box, commit_box_replay(l->number, rec.conn), memory_order_relaxed);
-            step = replay_record(r, l, &rec, &parts, at);
+            o = replay_record(r, l, &rec, &parts, at);
         }
-        if (step == STEP_BAD) {
+        if (o.step == STEP_BAD) {
             link_end(r, l, "its replay cannot be");
             break;
         }
-        if (step == STEP_WAIT)
+        if (o.step == STEP_WAIT)
             break;
+        if (unlikely(o.step == STEP_KICK))
+            admit_kick(r, l, rec.conn, o.kick);
         memory_watch(r);
         ring_skip(ring, rec.len);
         if (likely(l->replaying)) { /* what was left over from another replay is no progress */

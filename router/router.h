@@ -7,7 +7,8 @@
  *   admit.c     BIND, OPTIONS, CLOSE: the one way in and the one way out for a connection
  *   interest.c  SUB, UNSUB
  *   rights.c    what a connection may do: its permission set (permissions.c) and its open replies (shm/replies.h)
- *   publish.c   PUB: who may, who gets it, is there room
+ *   publish.c   PUB: who may, and what follows when nobody is there
+ *   plan.c      who gets a message, and is there room
  *   choose.c    one member of each queue group
  *   deliver.c   DELIVER records, and what a delivery means for a subscription
  *   fanout.c    messages for more targets than one step serves
@@ -323,10 +324,10 @@ struct router {
     uint32_t spilling_count;
     uint32_t waiting_count;
 
+    /* Memory for plans of messages, used by one after the other (router/message.h). */
     struct match match, match_reply;
-    struct sub **targets; /* of the message being planned */
+    struct sub **targets;
     uint32_t targets_cap;
-    uint8_t no_room; /* with STEP_WAIT: the link that has none */
     uint64_t random;
     uint64_t now;  /* ns, once per turn */
     uint64_t wall; /* s */
@@ -338,13 +339,35 @@ struct router {
     int epoll;
 };
 
-/* What became of one record. */
 enum step {
     STEP_DONE,
-    STEP_WAIT, /* no room at link no_room: the record stays */
-    STEP_BAD,  /* impossible for an honest edge: end the link */
-    STEP_MORE, /* a fan-out goes on in the next turn; what was written may be committed */
+    STEP_KICK,  /* done, and the record's connection is to end */
+    STEP_WAIT,  /* no room at a link: the record stays, nothing was written for it */
+    STEP_BAD,   /* impossible for an honest edge: end the link */
+    STEP_MORE,  /* it goes on in the next turn; what was written may be committed */
+    /* of a message's plan alone, within publish.c */
+    STEP_LARGE, /* too much for one step */
+    STEP_NOMEM, /* no memory: the message is lost, and its publisher ends */
 };
+
+/* What became of one record, and what its caller has to do. */
+struct outcome {
+    enum step step;
+    enum record_kick kick;  /* with STEP_KICK: why */
+    struct link *waits_for; /* with STEP_WAIT: the link that has no room; else null */
+};
+
+static inline struct outcome outcome_of(enum step step) {
+    return (struct outcome){.step = step};
+}
+
+static inline struct outcome outcome_wait(struct link *l) {
+    return (struct outcome){.step = STEP_WAIT, .waits_for = l};
+}
+
+static inline struct outcome outcome_kick(enum record_kick why) {
+    return (struct outcome){.step = STEP_KICK, .kick = why};
+}
 
 /* ---- links.c ---- */
 struct conn *link_conn(struct link *l, uint32_t number); /* null beyond the table */
@@ -422,9 +445,9 @@ void admit_expire(struct router *r);
 void admit_recover(struct router *r, struct link *l); /* what was closed in a turn that was not committed is open again */
 
 /* ---- interest.c ---- */
-enum step interest_sub(struct router *r, struct link *l, struct conn *c, const struct record *rec,
-                       const struct record_parts *parts, const uint8_t *at, bool replay);
-enum step interest_unsub(struct router *r, struct link *l, struct conn *c, const struct record *rec, const uint8_t *at);
+struct outcome interest_sub(struct router *r, struct link *l, struct conn *c, const struct record *rec,
+                            const struct record_parts *parts, const uint8_t *at, bool replay);
+struct outcome interest_unsub(struct router *r, struct link *l, struct conn *c, const struct record *rec, const uint8_t *at);
 /* Takes a subscription out of everything; the slot's number is free for the table, nothing is written. */
 void interest_drop(struct router *r, struct link *l, struct conn *c, uint32_t index);
 
@@ -464,8 +487,8 @@ void memory_leaves(struct router *r, struct conn *c); /* the connection is bound
 void memory_watch(struct router *r); /* beyond the process's limit: ends connections that have most */
 
 /* ---- publish.c ---- */
-enum step publish(struct router *r, struct link *l, struct conn *c, const struct record *rec,
-                  const struct record_parts *parts, const uint8_t *at);
+struct outcome publish(struct router *r, struct link *l, struct conn *c, const struct record *rec,
+                       const struct record_parts *parts, const uint8_t *at);
 /* The record at the head of l is not handled further: forgets what was begun of it. */
 void publish_drop(struct link *l);
 
@@ -485,8 +508,8 @@ void stall_end(struct router *r, struct link *l, struct conn *c); /* c is bound 
 uint32_t stall_ms(const struct router *r, const struct conn *c);  /* what is left of its stall, from 1 */
 
 /* ---- records.c ---- */
-enum step record_handle(struct router *r, struct link *l, const struct record *rec, const struct record_parts *parts,
-                        const uint8_t *at);
+struct outcome record_handle(struct router *r, struct link *l, const struct record *rec, const struct record_parts *parts,
+                             const uint8_t *at);
 /* A DENY for subject (and queue) on l; room of DENY_BYTES(subject, queue) was made sure of. */
 void record_deny(struct router *r, struct link *l, uint32_t conn, enum record_deny why, struct view subject,
                  struct view queue);

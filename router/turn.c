@@ -1,8 +1,8 @@
 /* A turn: a budget of records from each link, then one commit.
  *
- * Until the commit nothing that the turn wrote is visible to anybody. The commit page gets all positions, then the commit
- * number; only then the rings get theirs: every produced before any consumed, so that whoever sees a record consumed also
- * finds what it caused. A router that dies between is completed by the next one (replay.c).
+ * Until the commit nothing that the turn wrote is visible to anybody. The commit page gets all positions, then the
+ * commit number; only then the rings get theirs: every produced before any consumed, so that whoever sees a record
+ * consumed also finds what it caused. A router that dies between is completed by the next one (replay.c).
  */
 #include "base/check.h"
 #include "base/log.h"
@@ -29,7 +29,7 @@ static void look_ahead(const struct router *r, struct link *l) {
 }
 
 /* Handles the record at the tail. */
-static enum step take_one(struct router *r, struct link *l) {
+static inline __attribute__((always_inline)) struct outcome take_one(struct router *r, struct link *l) {
     struct record rec;
     struct record_parts parts;
     const uint8_t *at = ring_tail(&l->ingress);
@@ -38,18 +38,21 @@ static enum step take_one(struct router *r, struct link *l) {
         rec = l->fanout.rec;
         parts = l->fanout.parts;
     } else if (unlikely(record_take(&rec, &parts, at, ring_ready(&l->ingress), RECORD_TO_ROUTER) != ERR_OK)) {
-        return STEP_BAD;
+        return outcome_of(STEP_BAD);
     }
-    atomic_store_explicit(&r->page->box, commit_box(l->number, pos), memory_order_relaxed);
-    enum step step;
+    struct outcome o;
     bool poison = pos == l->poison_pos;
     if (unlikely(poison)) {
         l->poison_pos = UINT64_MAX;
-        step = poison_skip(r, l, &rec, &parts, at);
+        o = outcome_of(poison_skip(r, l, &rec, &parts, at));
     } else {
-        step = record_handle(r, l, &rec, &parts, at);
+        o = record_handle(r, l, &rec, &parts, at);
     }
-    if (likely(step == STEP_DONE)) {
+    if (unlikely(o.step == STEP_KICK)) {
+        admit_kick(r, l, rec.conn, o.kick);
+        o.step = STEP_DONE;
+    }
+    if (likely(o.step == STEP_DONE)) {
         ring_skip(&l->ingress, rec.len);
         r->turn_bytes += rec.len;
         l->resume.cursor = CURSOR_NONE;
@@ -60,7 +63,7 @@ static enum step take_one(struct router *r, struct link *l) {
             turn_commit(r); /* at once: a router that dies of the next record must not come back to this one */
     }
     r->work += cost_record(rec.len);
-    return step;
+    return o;
 }
 
 static bool take_some(struct router *r, struct link *l) {
@@ -75,22 +78,27 @@ static bool take_some(struct router *r, struct link *l) {
             if (ring_ready(&l->ingress) == 0)
                 break;
         }
+        /* From here on a death is this record's: of the look ahead, too, which begins at it. */
+        atomic_store_explicit(&r->page->box, commit_box(l->number, l->ingress.tail_pos), memory_order_relaxed);
         if (unlikely(r->spread))
             look_ahead(r, l);
-        enum step step = take_one(r, l);
-        if (step == STEP_BAD) {
+        struct outcome o = take_one(r, l);
+        if (likely(o.step == STEP_DONE && !l->waiting)) {
+            worked = true;
+            continue;
+        }
+        if (o.step == STEP_BAD) {
             link_end(r, l, "it sent a record that no honest edge can send");
             break;
         }
-        if (step == STEP_WAIT) {
-            if (l->state != LINK_LIVE || !egress_wait(r, l, &r->link[r->no_room]))
+        if (o.step == STEP_WAIT) {
+            if (l->state != LINK_LIVE || !egress_wait(r, l, o.waits_for))
                 break;
             continue; /* the room has changed: plan again */
         }
         worked = true;
-        if (unlikely(l->waiting))
-            egress_wait_end(r, l);
-        if (step == STEP_MORE)
+        egress_wait_end(r, l);
+        if (o.step == STEP_MORE)
             break;
     }
     l->work += r->work - begun;

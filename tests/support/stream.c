@@ -43,7 +43,7 @@ static void stream_rules(struct world *w) {
 /* ---- the oracle ---- */
 
 static void want_pub(struct stream *s, const struct op *op) {
-    struct outcome *o = &s->want;
+    struct result *o = &s->want;
     uint64_t id = (uint64_t)op->conn << 32 | op->seq;
     struct stream_conn *from = &o->conn[op->conn];
     bool echo = from->options & RECORD_ECHO;
@@ -74,7 +74,7 @@ static void want_pub(struct stream *s, const struct op *op) {
 }
 
 static void want_op(struct stream *s, const struct op *op) {
-    struct outcome *o = &s->want;
+    struct result *o = &s->want;
     struct stream_sub *sub = &o->sub[op->sub];
     struct stream_conn *conn = &o->conn[op->conn];
     switch (op->type) {
@@ -221,7 +221,7 @@ struct stream *stream_make(uint64_t seed, uint32_t link_count, uint32_t batch_co
     return s;
 }
 
-static void outcome_free(struct outcome *o) {
+static void outcome_free(struct result *o) {
     for (uint32_t i = 0; i < STREAM_SUBS_MAX; i++)
         free(o->sub[i].log.at);
     for (uint32_t i = 0; i < STREAM_QUEUES; i++)
@@ -267,7 +267,7 @@ void run_begin(struct run *run, const struct stream *s, struct world *w) {
 
 void run_op(struct run *run, const struct op *op) {
     struct edge *e = &run->world->edge[op->link];
-    struct outcome *o = &run->got;
+    struct result *o = &run->got;
     struct stream_conn *conn = &o->conn[op->conn];
     struct stream_sub *sub = &o->sub[op->sub];
     switch (op->type) {
@@ -329,7 +329,8 @@ static int by_id(const void *a, const void *b) {
 
 static char verdict[300];
 
-/* Each publisher's messages come in its order; so with all of them in that order already, a sort changes nothing within one. */
+/* Each publisher's messages come in its order; so with all of them in that order already, a sort changes nothing within
+ * one. */
 static bool in_order(const struct log *l) {
     static uint32_t last[STREAM_CONNS_MAX];
     memset(last, 0, sizeof last);

@@ -41,7 +41,7 @@ struct stream_conn {
 };
 
 /* What is expected, or what has come. */
-struct outcome {
+struct result {
     struct stream_sub sub[STREAM_SUBS_MAX];
     struct stream_conn conn[STREAM_CONNS_MAX];
     struct log group[STREAM_QUEUES];
@@ -57,7 +57,7 @@ struct stream {
     struct batch *batch;
     uint32_t batch_count;
     uint32_t sub_count, conn_count;
-    struct outcome want;
+    struct result want;
 };
 
 /* A stream of batch_count batches over link_count links. */
@@ -68,7 +68,7 @@ void stream_free(struct stream *s);
 struct run {
     const struct stream *stream;
     struct world *world;
-    struct outcome got;
+    struct result got;
 };
 void run_begin(struct run *run, const struct stream *s, struct world *w);
 void run_op(struct run *run, const struct op *op); /* writes the record; nothing is published */

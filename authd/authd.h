@@ -28,7 +28,7 @@ struct pending {
 struct edge {
     struct channel channel; /* fd -1: none */
     uint32_t polled;        /* epoll events; 0: not polled */
-    uint32_t session;       /* counts its sockets: an answer goes to the one that asked, or nowhere */
+    uint32_t session;       /* counts its sockets: an answer goes to the socket that asked, or nowhere */
     struct logins_edge *logins;
     struct pending *pending; /* by connection number */
 };
@@ -47,8 +47,8 @@ struct authd {
     int part_fd;              /* an AuthPart that was not read yet; -1: none */
     uint32_t part_generation;
     uint32_t table;     /* counts the tables that have been in force */
-    uint64_t known_pos; /* a reader of the book who has come so far knows all that is in force */
-    uint64_t read_pos;  /* how far the router has come */
+    uint64_t known_pos; /* position of the book up to which all entries in force lie */
+    uint64_t read_pos;  /* position up to which the router has read the book */
     bool ready_told, applied_owed;
     struct logins logins;
     struct penalties penalties;
@@ -63,7 +63,7 @@ struct authd {
 /* Polls fd for events instead of *polled; 0: not at all. */
 void authd_poll(const struct authd *a, int fd, uint64_t what, uint32_t *polled, uint32_t events);
 
-/* True while the router is there and knows all that is in force: only then logins are read and answered. */
+/* True while the router is there and has read the book up to known_pos: only then logins are read and answered. */
 bool authd_is_open(const struct authd *a);
 
 /* To be called when authd_is_open may have changed. */

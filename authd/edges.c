@@ -42,7 +42,7 @@ static void waiting_free(struct authd *a, struct waiting *w) {
     free(w);
 }
 
-/* Who does not read is not read. */
+/* An edge that does not read its answers is not read. */
 static void edge_poll(struct authd *a, uint32_t link) {
     struct edge *edge = &a->edge[link];
     uint32_t events = edge->channel.backlog ? EPOLLOUT : authd_is_open(a) ? EPOLLIN : 0u;
@@ -103,8 +103,8 @@ static void count_refused(struct authd *a) {
         counter_add(a->counters, COUNTER_LOGINS_REFUSED, 1);
 }
 
-/* A good verdict of a table that is no more. The credentials are gone here: the edge has them still and asks again, and what
- * the verdict has waited counts for that. */
+/* A good verdict by a table of users that is no longer in force. The credentials have been wiped here; the edge has them and asks
+ * again, and the time that this verdict has waited counts for the next one. */
 static enum err send_outdated(struct authd *a, const struct answer *answer) {
     penalties_serve(&a->penalties, answer->link, answer->source);
     return send_refusal(a, answer, BULKHEAD__REFUSAL_REASON__REFUSAL_STALE, "The configuration has changed");
@@ -340,7 +340,7 @@ static bool is_of(const struct answer *answer, const struct edge *edge, const Bu
     return answer->session == edge->session && answer->id == m->id && answer->generation == m->generation;
 }
 
-/* A hash that is being made is made to its end. What is not here any more has its answer. */
+/* A hash that a worker has begun is finished. A login that is not found has had its answer. */
 static enum err on_cancel(struct channel *channel, void *owner, const void *message, const int *fds) {
     (void)fds;
     struct authd *a = owner;

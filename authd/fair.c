@@ -1,5 +1,5 @@
-/* Between links: the one that least was spent on is served, and what was spent on it grows by the price. A link that
- * comes back after a pause does not get what it did not ask for: it begins where the others are. */
+/* Between links: the link with the least `spent` is served, and its `spent` grows by the item's price. A link that comes back
+ * after a pause has saved nothing: its `spent` is raised to that of the others. */
 #include "authd/fair.h"
 
 #include <stdlib.h>
@@ -109,7 +109,7 @@ static struct fair_source *largest_of(const struct fair_link *l) {
     return largest;
 }
 
-/* False: who would have to make room is the item's source itself. */
+/* False: the item's own source would have to make room. */
 static bool make_room(struct fair *f, const struct fair_item *item, const struct fair_source *own,
                       struct fair_item **dropped) {
     const struct fair_link *l = &f->link[item->link];

@@ -10,7 +10,7 @@
 
 enum { HELD_LINK_MAX = 4096 };
 
-/* One answer to one login. Who is let in gets a binding when the answer is sent: what is held outlives a table. */
+/* One answer to one login. A binding is made when the answer is sent, because a held answer may outlive its table of users. */
 struct answer {
     uint32_t link, session, id;
     uint32_t conn, generation;

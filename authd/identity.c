@@ -53,7 +53,7 @@ static void index_free(struct identity_index *x) {
     free(x);
 }
 
-/* The place of a key, free (number 0) if it is new; NULL: no memory. Who fills it raises count and high. */
+/* The place of a key, free (number 0) if it is new; NULL: no memory. A caller that fills it raises count and high. */
 static struct identity_entry *index_place(struct identity_index *x, const uint8_t *key) {
     if (x->count >= x->cap / 2) {
         struct identity_entry *larger = calloc(x->cap * 2, sizeof *larger);
@@ -326,8 +326,8 @@ static void known_free(struct known *k) {
     free(k->seen);
 }
 
-/* Who is in the ledger and not in the table any more. Where no login is asked for any more nobody is refused: the
- * connections come again as what they are now. */
+/* Users of the ledger that are not in the table any more. Where logins are no longer asked for, their connections are not told that
+ * they are refused: they reconnect without credentials. */
 static enum err drop_others(struct identity *id, const struct known *k, const struct users *users, uint64_t serial) {
     uint32_t kick = users->required ? RECORD_KICK_REFUSED : RECORD_KICK_MOVED;
     for (uint32_t i = 0; i < k->cap; i++) {

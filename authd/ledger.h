@@ -99,7 +99,7 @@ void ledger_free(struct ledger *ledger, uint32_t number);
 
 /* ---- nonces ---- */
 
-/* Says which process is at the end of a link: what another one was given is void. */
+/* The edge process of a link from now on: nonces given to an earlier one are void. */
 void nonces_open_link(struct ledger *ledger, uint32_t link, uint64_t incarnation);
 
 /* Gives out one nonce. */

@@ -1,4 +1,4 @@
-/* authd/penalties.h: who guesses passwords waits.
+/* authd/penalties.h: sources of failed logins wait.
  *
  * Failed logins are counted by source and link: the source is the edge's word, so one link's say nothing about
  * another's. From the configured number within a minute on, each further verdict for that source is held back, longer

@@ -79,7 +79,7 @@ static int64_t read_number(const struct value *map, struct view key) {
     return v && v->type == VALUE_INT ? v->number : 0;
 }
 
-/* Who may answer and is allowed nothing else may publish nothing else. */
+/* A user with allow_responses and no list of allowed subjects may publish nothing but answers. */
 static enum err read_responses(struct rule_list *list, struct book_rules *head, const struct value *permissions) {
     const struct value *responses = value_find(permissions, VIEW("allow_responses"));
     if (!responses)

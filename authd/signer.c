@@ -1,5 +1,4 @@
-/* What is checked here is the whole of what keeps a lost frontend from using a key for anything but handshakes of its
- * own listener: the key's number, the form of the content, and a scheme that fits the key. The bytes that are signed
+/* These checks alone keep a lost frontend from using a key for anything but handshakes of its own listener: the key's number, the form of the content, and a scheme that fits the key. The bytes that are signed
  * are built from these parts in one place, signed_bytes(). */
 #include "authd/signer.h"
 

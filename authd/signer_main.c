@@ -1,8 +1,8 @@
 /* bulkhead-signer: holds the private keys of TLS, and signs handshakes.
  *
  * An edge sends requests of a fixed size over a socket of its own (ipc/sign.h), this process answers them one after the
- * other: one of each edge in turn, so a flood from one makes no other wait. What an edge has not read stays with it: it
- * is not read further until its answer is gone. A request that no handshake makes is refused, counted and logged; a
+ * other: one of each edge in turn, so a flood from one makes no other wait. An edge that has not read
+ * its answer is not read further. A request that no handshake makes is refused, counted and logged; a
  * packet that is none ends that conversation, and with it the handshakes of that edge.
  */
 #include <errno.h>

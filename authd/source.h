@@ -1,5 +1,5 @@
 /* authd/source.h: where a login comes from, as far as fairness and penalties go: an IPv4 address, or an IPv6 network of
- * 64 bits, because whoever has one address there has them all. It is the edge's word. */
+ * 64 bits, because a host there has all addresses of its network. It is the edge's word. */
 #ifndef AUTHD_SOURCE_H
 #define AUTHD_SOURCE_H
 

@@ -1,5 +1,5 @@
 /* The text is parsed into a tree that is dropped again when the table stands: the tree is the only place with a
- * password in it. What the tree was checked for when it was made is not checked again, but for what would harm this
+ * password in it. The reader has checked the tree; here only such faults are checked again as would harm this
  * process. */
 #include "authd/users.h"
 

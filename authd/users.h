@@ -1,4 +1,4 @@
-/* authd/users.h: who the configuration knows, as a table.
+/* authd/users.h: the users of the configuration, as a table.
  *
  * It is made from authd's part of the configuration (config_print with PART_AUTH) and never changes. No password lies
  * in it: of a plain one there is a keyed hash, so that comparing takes the same time whatever differs; a bcrypt hash is

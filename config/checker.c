@@ -18,8 +18,8 @@ static void add_position(struct text *t, const struct value *at) {
         text_add_format(t, "%s:%d:%d: ", at->file, (int64_t)at->line, (int64_t)at->column);
 }
 
-/* An included file may be one that whoever reads the message could not read himself: its path and the position are told,
- * never what stands there; names of options are the program's own. */
+/* The reader of a message may have no right to read an included file: the file's path and the position are told, never its
+ * content; names of options are the program's own. */
 static bool is_foreign(const struct checker *c, const struct value *at) {
     return at && at->file && c->config->path && strcmp(at->file, c->config->path) != 0 &&
            !c->config->source->shows_included;

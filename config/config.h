@@ -1,9 +1,9 @@
 /* config/config.h: a configuration, read and checked.
  *
  * Reading has two halves. config_read does what nats-server's `-t` does: the file's syntax and every single option, all
- * faults collected. config_check_start does what nats-server asks at a start: whether the options fit together; and
- * whether this server has what they ask for, in every process. Here both `-t` and a start do both. The result is a struct options with the scalars, and a checked tree: maps with the first name
- * of each option as key, `listen` split into host and port, times as nanoseconds, single texts as arrays where many are
+ * faults collected. config_check_start does what nats-server checks at a start: whether the options fit together; and
+ * whether this server has what they ask for, in every process. Here `-t` and a start do both. The result is a struct
+ * options with the scalars, and a checked tree: maps with the first name of each option as key, `listen` split into host and port, times as nanoseconds, single texts as arrays where many are
  * possible, default permissions not yet applied. Credentials in the tree are marked (struct value, secret); struct
  * options holds none.
  */
@@ -18,7 +18,7 @@ enum { CONFIG_PROBLEMS_MAX = 10000 }; /* more are only counted */
 enum problem_kind {
     PROBLEM_WARNING, /* nats-server's: `-t` fails, a start does not */
     PROBLEM_ERROR,
-    PROBLEM_NOTICE, /* what the server starts without, or takes otherwise than it stands there */
+    PROBLEM_NOTICE, /* an option that the server starts without, or takes otherwise than written */
 };
 
 struct problem {

@@ -604,7 +604,7 @@ bool flags_check(const struct flags *f, struct config *c, struct text *said) {
         text_add_format(said, "configuration file %s is valid\n", f->config_path);
     config_say(c, said); /* notices, where it is valid */
     if (valid)
-        said->len--; /* who prints it ends the line */
+        said->len--; /* the caller ends the line */
     return valid;
 }
 

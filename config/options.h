@@ -18,7 +18,7 @@
 
 enum { OPTION_TEXT_MAX = 255, OPTION_PATH_MAX = 1023, OPTION_ID_MAX = 63, OPTION_PROCESSES = 10 };
 
-/* Who a process runs as; a name or the digits of a number, empty: not given. */
+/* User and group of a process: a name or the digits of a number; empty: not given. */
 struct process_ids {
     char user[OPTION_ID_MAX + 1], group[OPTION_ID_MAX + 1];
 };
@@ -65,10 +65,11 @@ struct options {
     struct process_ids process[OPTION_PROCESSES]; /* in the order of SECTION_PROCESSES, see options_process */
     bool sandbox_off, seccomp_off, landlock_off, namespaces_off, user_ids_off;
     char crash_exempt[OPTION_TEXT_MAX + 1]; /* config/networks.h */
-    int64_t ring_bytes, spill_bytes; /* ring 0: by max_payload */
-    char unsupported[OPTION_TEXT_MAX + 1]; /* refuse or warn */
+    int64_t ring_bytes, spill_bytes;        /* ring_bytes 0: by max_payload */
+    char unsupported[OPTION_TEXT_MAX + 1];  /* refuse or warn */
     int64_t source_wait_ns, source_share_ns, edge_dead_ns, replay_ns, hang_ns;
-    int64_t conn_memory, account_memory, router_memory, frontend_memory; /* bytes; all but the first 0: by the machine's */
+    /* Bytes; all but the first 0: by the machine's memory. */
+    int64_t conn_memory, account_memory, router_memory, frontend_memory;
 };
 
 enum section {
@@ -109,7 +110,7 @@ enum section {
     SECTION_MEMORY,
     SECTION_LOGINS,
     SECTION_AUTH_HOST,
-    SECTION_FLAGS, /* what only the command line has */
+    SECTION_FLAGS, /* options of the command line alone */
     SECTION_COUNT
 };
 
@@ -145,7 +146,7 @@ enum reload { RELOAD_NO, RELOAD_LIVE, RELOAD_TLS /* only its tls block */, RELOA
 
 enum built {
     BUILT,     /* works */
-    BUILT_NOT,   /* is checked; a server that is to start with it does not, or, where `unsupported` says so, without it */
+    BUILT_NOT,   /* is checked; a start with it is refused or, where `unsupported` says so, goes on without it */
     BUILT_GUARD, /* the same, but never without it: it says who may log in */
     BUILT_IDLE   /* is checked and means nothing here: a notice */
 };
@@ -189,8 +190,9 @@ struct option {
     int64_t low, high; /* what this server can do, checked when it starts; both 0: anything */
     int64_t flag_unit; /* of a flag that is a plain number of time, in ns; 0: seconds */
     option_rule *rule; /* instead of the shape's own */
-    const char *wrong; /* message for a value of the wrong type: %T its type, %V the value, %K the key; NULL: as Go says
-                        * it. SHAPE_TEXTS: only what is being parsed */
+    /* Message for a value of the wrong type: %T its type, %V the value, %K the key; NULL: in Go's words. SHAPE_TEXTS: only the
+     * name of what is parsed. */
+    const char *wrong;
     const char *wrong_inner; /* the same for an element of SHAPE_BLOCKS */
     const char *fallback;    /* default, as it would be written; NULL: none */
     const char *unit;        /* bytes, seconds, messages, ... for lists; NULL: none */
@@ -213,13 +215,13 @@ const struct option *option_find_flag(struct view name);
 /* The first of its names, or of its flags where it has no name. */
 struct view option_name(const struct option *o);
 
-/* What stands before a flag in lists. */
+/* The dashes before a flag in lists. */
 const char *option_dashes(struct view flag);
 
 /* Walks through a list of names separated by blanks: the next one, and the rest. False at the end. */
 bool option_next_name(struct view *name, const char **rest);
 
-/* Zeroes, and what is not zero at first. */
+/* Zeroes, and the options whose first value is not zero. */
 void options_clear(struct options *o);
 
 /* Sets to its default whatever is still 0 or empty, as nats-server does. */

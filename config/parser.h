@@ -37,7 +37,7 @@ struct source {
      * nobody looks into them. On ERR_SYNTAX why says it. */
     enum err (*check_pair)(struct view cert, struct view key, struct text *why);
     enum err (*check_ca)(struct view ca, struct text *why);
-    bool shows_included; /* messages may show the text of included files: whoever reads them may read those */
+    bool shows_included; /* messages may show the text of included files: their reader may read the files too */
 };
 
 /* Parses a file into a map in the arena. On an error the message is appended to why: ERR_SYSTEM when the file itself

@@ -1,9 +1,9 @@
-/* The conversation with authd: policy, connection numbers, and what is asked for ahead.
+/* The conversation with authd: policy, connection numbers, bindings and nonces in stock.
  *
  * A number is used in one generation after another; none comes twice. Where no login is asked for, a binding says the
  * same for everybody, so a stock of them, for the next numbers, is kept: a new client then costs no round trip. Where
- * an nkey may come, a stock of nonces is kept the same way. What the authd before was asked for never comes: those
- * numbers go on in their next generation.
+ * an nkey may come, a stock of nonces is kept the same way. A dead authd's
+ * open requests are never answered: their numbers go on in the next generation.
  */
 #include <limits.h>
 #include <stdlib.h>
@@ -233,7 +233,7 @@ static const struct channel_rule rules[] = {
 
 /* ---- the socket ---- */
 
-/* Logins wait until the supervisor brings a new authd; what this one was asked for never comes. */
+/* Logins wait until the supervisor brings a new authd; this one's open requests are never answered. */
 static void close_authd(struct frontend *f) {
     channel_close(&f->authd);
     f->authd_open = false;
@@ -249,8 +249,8 @@ static void close_authd(struct frontend *f) {
 
 enum err login_open(struct frontend *f, int fd) {
     if (f->authd_open) {
-        channel_receive(&f->authd,
-                        INT_MAX); /* a verdict that the one before has left still holds, and its nonce is used up */
+        /* A verdict that the dead authd has sent holds, and its nonce is used up. */
+        channel_receive(&f->authd, INT_MAX);
         close_authd(f);
     }
     enum err e = channel_open(&f->authd, fd, "authd", rules, sizeof rules / sizeof *rules, f, 0);

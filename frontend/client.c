@@ -1,8 +1,8 @@
 /* A connection's beginning, and the marks of its end.
  *
  * There are three ways to end: with a text after all that came before (client_error), quietly after all that came before
- * (client_finish), or now (client_fail). Each only marks the connection, so whoever is at work on it may go on to look at it and at
- * its buffers, and what is still added to it is dropped. The work is done in one place, once a turn: ends.c.
+ * (client_finish), or now (client_fail). Each only marks the connection, so a function that is at work on it may still read it
+ * and its buffers; output that is added later is dropped. The work is done in one place, once a turn: ends.c.
  */
 #include <stdio.h>
 #include <stdlib.h>

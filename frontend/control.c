@@ -23,7 +23,8 @@ static uint64_t least(uint64_t a, uint64_t b) {
     return a < b ? a : b;
 }
 
-/* Where max_payload is allowed to come near max_pending, one largest message must not end a reader that holds another. */
+/* If two of the largest messages exceed max_pending, one more is allowed, so that a client with one pending message is not closed
+ * as a slow consumer by the next one. */
 static void set_output_bounds(struct frontend *f) {
     uint64_t pending = f->settings.max_pending, payload = f->settings.max_payload;
     f->pending_bytes = payload <= pending && 2 * payload > pending ? pending + payload : pending;

@@ -1,4 +1,4 @@
-/* Connections that wait before a byte of them is read, because frontends died of what came from their address.
+/* Connections that wait before a byte of them is read, because frontends died of input from their address.
  *
  * The supervisor says which sources wait, and how long (ipc/control.proto, Delay). Such a connection is accepted and set aside
  * as a bare socket: no client, no place, no INFO. When its time has come it begins as any other does. Both tables are small; of more
@@ -41,7 +41,7 @@ enum err delays_add(struct frontend *f, const struct in6_addr *source, uint32_t 
     if (!d)
         return ERR_OK; /* then nobody waits */
     uint32_t at = find_source(d, source);
-    if (at == SOURCES_MAX) { /* the one that would be forgotten first */
+    if (at == SOURCES_MAX) { /* the table is full: replaces the source whose time ends first */
         at = 0;
         for (uint32_t i = 1; i < SOURCES_MAX; i++)
             at = d->source[i].until_ms < d->source[at].until_ms ? i : at;

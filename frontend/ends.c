@@ -1,4 +1,4 @@
-/* What has ended leaves every module.
+/* Takes clients that have ended out of every module.
  *
  *   OPEN, BOUND --client_finish--> ENDING --all said--> FAILED --ends_run--> GONE --CONN_FREE--> freed
  *       `-----------------client_fail-----------------^

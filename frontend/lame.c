@@ -1,7 +1,7 @@
 /* A lame duck, and connections that a smaller max_connections leaves no place for.
  *
  * A lame duck accepts nobody, tells its clients so that they go elsewhere, waits until the supervisor gives it a pace,
- * and then closes them one by one, so that they do not all arrive elsewhere at once. Who may be closed is found in the
+ * and then closes them one by one, so that they do not all arrive elsewhere at once. The connections to close are found in the
  * timer heap: every open connection is there, with its PING.
  */
 #include <stdlib.h>

@@ -25,7 +25,7 @@
 enum {
     CREDENTIALS = CONNECT_SIG + 1,
     CREDENTIALS_MAX = 32 * 1024, /* all of them together: a message to authd holds no more */
-    PATIENCE = 15,               /* times the client's own time for a login are given to authd */
+    PATIENCE = 15,               /* authd may take PATIENCE times auth_timeout before a login is given up */
     AGAIN_MS = 100,              /* after which an authd that is busy is asked again, at first; then twice as long */
     AGAIN_MOST_MS = 1000,
 };

@@ -1,13 +1,13 @@
-/* What waits to be written to a client: a list of pieces.
+/* The output that waits for a client: a list of pieces.
  *
  * Small output lands in pooled pieces, the first one of a connection small, the next ones large, and leaves in one writev. A
- * large payload that goes to several clients is held once and referred to. One that goes to a single client is written from
- * where it lies in the ring, and copied only if the socket does not take it before the ring's room is given back. Nothing is
- * kept for a connection that owes nothing.
+ * large payload that goes to several clients is held once and referred to. A payload that goes to a single client is
+ * written from the ring, and copied only if the socket does not take it before the ring's room is given back. A connection
+ * without output has no piece.
  *
  * A client that reads slowly is gated: the router stalls its publishers. It is a slow consumer when more than max_pending waits
- * for it, not counting what was under way when the router heard of the gate. That may be UNDER_WAY_BYTES for all clients
- * together and half of it for one; so no client can make this process larger than its max_pending and that.
+ * for it, not counting messages that were under way when the router heard of the gate. Those may be UNDER_WAY_BYTES for all
+ * clients together and half of that for one client, so a client's output is bounded by max_pending and that half.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -193,8 +193,8 @@ static void watch_gate(struct frontend *f, struct client *c) {
     owes(f, c);
 }
 
-/* After n bytes were added: written at once when there is much of it, and bounded. Who is blocked fills on without a write,
- * so its gate is looked at here. */
+/* After n bytes were added: much output is written at once, and its bounds are checked. The output of a client whose socket is
+ * full grows without a write, so its gate is checked here too. */
 static void bound(struct frontend *f, struct client *c, uint32_t n) {
     if (likely(c->out_bytes < f->flush_bytes))
         return;
@@ -284,7 +284,7 @@ void out_borrow(struct frontend *f, struct client *c, const void *bytes, uint32_
     bound(f, c, n);
 }
 
-/* Copies what is still borrowed; false: no memory. */
+/* Copies output that still lies in the ring; false: no memory. */
 static bool keep(struct client *c) {
     for (struct piece **link = &c->out_first; *link; link = &(*link)->next) {
         struct piece *p = *link;
@@ -396,8 +396,8 @@ static bool write_records(struct frontend *f, struct client *c, uint64_t share) 
 }
 
 /* Writes until nothing is left, the socket is full or this connection has had its share of the turn; false: the socket is
- * broken. When the turn has written enough in all, the share is small, but never nothing: else those who are served last
- * would starve behind a few large ones. */
+ * broken. When the turn has written enough in all, the share is small, but never nothing: else the clients served last
+ * would starve behind a few with much output. */
 static bool write_all(struct frontend *f, struct client *c) {
     uint64_t share = f->turn_written < TURN_WRITE_BYTES ? SHARE_BYTES : SHARE_LEAST_BYTES;
     if (unlikely(c->tls != NULL) && tls_has_begun(c->tls))

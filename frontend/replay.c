@@ -1,11 +1,11 @@
 /* The state as of `consumed`, for a new router.
  *
- * The rings live on, so a new router goes on exactly where the one before had committed. It needs what was in force there:
+ * The rings live on, so a new router goes on exactly where the dead one had committed. It needs the state in force there:
  * our tables as they are now, with the journal's records above `consumed` undone, newest first. Additions above it are left
  * out, removals above it are still in; the records themselves follow in the ingress ring as news.
  *
- * The snapshot is made in one go, since what it tells must not change meanwhile; pieces that are ready go out to the replay ring at
- * once, as far as there is room. So a router hears of us all the time: one from which nothing comes is ended.
+ * The snapshot is made in one go, since the tables must not change meanwhile; pieces that are ready go out to the replay ring at
+ * once, as far as there is room. So the router gets something all the time: it ends an edge from which nothing comes.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -143,7 +143,7 @@ void replay_begin(struct frontend *f, uint32_t epoch) {
     f->snapshot_len = f->snapshot_at = 0;
     put_small(f, RECORD_REPLAY_BEGIN, 0, epoch);
     replay_write(f);
-    egress_run(f); /* drains what the router before has left, and trims the journal to what it consumed */
+    egress_run(f); /* drains the dead router's records, and trims the journal to its consumed_pos */
     for (uint32_t n = 0; n < f->number_high; n++)
         if (f->by_number[n] && close_consumed(f, f->by_number[n]))
             ends_freed(f, f->by_number[n]);

@@ -1,10 +1,9 @@
 /* TLS of one connection: the first byte, the handshake, reading, writing, the end.
  *
- * A connection has no SSL object until its first record has come, so one that says little costs little. A handshake
- * ends at its time, without a text; what it waits for us (a job, the signer) is not taken from that time, but does not
- * last longer than it either. Reading stops at a record's end while a whole record still fits, so OpenSSL never keeps
- * plain bytes back: what is left is left in the socket, or in t->raw, and then the connection is in the list of those
- * with work of their own.
+ * A connection has no SSL object until its first record has come, so a silent connection costs little. A handshake
+ * ends at its time, without a text; its waits for this server (for a job, for the signer) do not count,
+ * up to as much time again. Reading stops at a record's end while a whole record still fits, so OpenSSL never keeps
+ * plain bytes back: the rest stays in the socket, or in t->raw, and then the connection is on the list `ready`.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -336,7 +335,7 @@ static bool finish(struct frontend *f, struct client *c) {
     return c->state < CLIENT_ENDING;
 }
 
-/* Who was told of TLS before a reload and begins after it gets the new certificate: the signer forgets old keys. */
+/* A connection accepted before a reload whose handshake begins after it uses the new context: the signer forgets old keys. */
 static void use_what_holds(struct frontend *f, struct tls *t) {
     if (!f->tls || f->tls == t->context)
         return;

@@ -1,8 +1,8 @@
 /* From the socket to OpenSSL, whole records at a time.
  *
  * Sockets are read into one buffer of the process, and OpenSSL gets a record only once all of it is there. So it holds
- * no buffer of 16 KB for a connection that has sent a few bytes; these few are kept here, in as many bytes. What is no
- * TLS record is handed on at once: OpenSSL finds the words for it.
+ * no buffer of 16 KB for a connection that has sent a few bytes; these few are kept here, in as many bytes. Bytes
+ * that begin no TLS record are handed on at once: OpenSSL names the fault.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 /* The conversation with the signer.
  *
- * Each handshake that needs a signature has a slot while it waits, and there are as many slots as OpenSSL has jobs: who
- * finds none waits for one. What a signer has not answered when it dies is sent to the next one; the client's handshake
- * time stands still meanwhile.
+ * Each handshake that needs a signature has a slot while it waits, and there are as many slots as OpenSSL has jobs: a
+ * handshake that finds none waits for one. Requests that a dead signer has not answered are sent to the next one; the
+ * client's handshake time stands still meanwhile.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* Accounts, permission sets, floors and permits come from the account book alone; a login is answered only after its
- * account has been read here. What is new is read to its end; what follows for connections is done by changes.c.
+ * account has been read here. New entries are read to the end of the book; changes.c applies them to connections.
  */
 #include <stdlib.h>
 
@@ -89,9 +89,9 @@ static void take_rules(struct router *r, const struct book_entry *entry) {
         r->set[number] = permissions_new(&r->tools, &entry->rules, entry->pos);
 }
 
-/* ---- what is over, and what has changed ---- */
+/* ---- floors and permits ---- */
 
-/* Where what is said of the principal is, or where it would come. */
+/* Binary search in a->standing: the principal's index, or where to insert it. */
 static uint32_t standing_place(const struct account *a, uint32_t principal) {
     uint32_t low = 0, high = a->standing_count;
     while (low < high) {
@@ -132,7 +132,8 @@ static struct standing *standing_make(struct account *a, uint32_t principal) {
     return &a->standing[at];
 }
 
-/* What cannot be noted for one user holds for all, and what cannot be changed ends. */
+/* Out of memory for one user's entry: its floor then holds for the whole account, so connections end whose permissions could not
+ * be changed. */
 static void floor_all(struct account *a, uint64_t serial, uint32_t kick) {
     if (serial <= a->floor)
         return;

@@ -1,4 +1,4 @@
-/* What a changed account book means for connections: floors end them, permits give them other rights, lower limits end the newest.
+/* Applies a changed account book to connections: floors end them, permits give them other rights, lower limits end the newest.
  *
  * accounts.c notes in each account what has changed; here every connection is looked at, some in each turn. New bindings are held
  * against the accounts at once, and authd hears that the book was read only when all of this is done. A book that changes

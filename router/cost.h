@@ -1,8 +1,8 @@
-/* router/cost.h: what a piece of work costs, in work units. One unit is about what a byte of message costs.
+/* router/cost.h: the price of each piece of work, in work units. One unit is about the price of one byte of a message.
  *
  * There is one accumulator, router.work. It is charged where the work is done, and a price is the difference between two looks at
  * it. A link has TURN_UNITS a turn and all links together TURN_ALL_UNITS, so neither many cheap records nor a few dear ones of
- * one link starve another. What can be dearer than that is bounded, or is done in steps:
+ * one link starve another. Work that can be dearer than that is bounded, or done in steps:
  *
  *   a match                      visits MATCH_VISIT_MAX nodes and MATCH_QUEUES_MAX queue groups at most (sublist.h)
  *   a choice of a queue member   goes on in the next turn after CHOICE_UNITS (choose.c)

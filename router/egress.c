@@ -1,9 +1,9 @@
 /* All that the router writes to an edge.
  *
- * Messages leave CONTROL_RESERVE bytes of a ring free, so that answers find room when messages do not. What has no room makes
- * its source wait; what has waited too long makes the destination spill: from then on every record for it, answers too, goes
+ * Messages leave CONTROL_RESERVE bytes of a ring free, so that answers find room when messages do not. A record without room
+ * makes its source wait; if it waits too long, the destination spills: from then on every record for it, answers too, goes
  * to the overflow, and the overflow goes out before anything newer. So the order of a link never changes. An edge that moves
- * nothing for edge_dead_ms is ended; so is one with a full overflow that takes little, or that has held others for too long.
+ * nothing for edge_dead_ms is ended; so is one with a full overflow that takes little, or that has held sources for too long.
  *
  * Marks (KICK, STALL, RESUME, CONN_FREE) are bits of a connection and a queue of connection numbers; they become records
  * when there is room.
@@ -172,8 +172,8 @@ bool egress_spill_write(struct router *r, struct link *l) {
 enum {
     SECOND_NS = 1000000000,
     LIVELY_NS = 200000000,
-    HELD_LOOK_NS = 20000000, /* between two looks; what is more says that this process did not run, not that it waited */
-    HELD_SHARES = 5, /* what frontends are held at most, as a multiple of source_share_ms */
+    HELD_LOOK_NS = 20000000, /* most that counts between two looks: a longer gap means that this process did not run */
+    HELD_SHARES = 5, /* longest hold of frontends, as a multiple of source_share_ms */
 };
 
 static bool patience_is_over(const struct router *r, const struct link *source, const struct link *l) {
@@ -239,9 +239,9 @@ static void watch_pace(struct router *r, struct link *l) {
     l->lively_pos = l->egress.consumed_pos;
 }
 
-/* Sources stand still behind its full overflow, with all that others publish through them. Frontends can be told to stall
- * those who publish to it, and are, long before; who cannot be told is held for a smaller share of a second. True: it is
- * ended, because the share is used up. */
+/* Sources stand still behind the full overflow of l, with all that is published through them. Frontends have long been told to
+ * stall the publishers; an edge that cannot be told so is held for a smaller share of a second. True: the share is used up, and
+ * l is ended. */
 static bool watch_hold(struct router *r, struct link *l) {
     uint64_t gone = r->now - l->held_at;
     gone = gone < HELD_LOOK_NS ? gone : HELD_LOOK_NS;
@@ -279,7 +279,7 @@ void egress_watch(struct router *r, struct link *l) {
     }
 }
 
-/* ---- what is lost with an edge ---- */
+/* ---- records lost with an edge ---- */
 
 enum { LOST_AT_ONCE = 4096 };
 

@@ -1,7 +1,7 @@
 /* A link's memory and tables.
  *
  * Connection and slot tables are directories of chunks that come as they are used. A replay brings numbers in any order, so no
- * order is asked for; what a hostile edge can make us allocate is bounded by the tables (64 MB of slots, 6 MB of connections).
+ * order is asked for; the memory that a hostile edge can make us allocate is bounded by the tables (64 MB of slots, 6 MB of connections).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -193,7 +193,7 @@ void link_ring(struct link *l) {
         log_debug("link %u: its doorbell is gone; its end will be reported by the supervisor", l->number);
 }
 
-/* At once: whoever comes back on another link must not find its account full of those who are gone. */
+/* At once: clients that come back on another link must not find their account full of connections that are gone. */
 static void leave_accounts(struct router *r, struct link *l) {
     for (uint32_t n = 0; n < l->conn_high; n++) {
         struct conn *c = link_conn(l, n);

@@ -1,18 +1,18 @@
-/* What subscriptions take in the router, and who pays for it.
+/* The memory of subscriptions, and the connections that are charged for it.
  *
- * A connection is charged a price for each subscription, a formula of its texts (sublist_price): what is charged at SUB is
- * given back when it ends, and nobody pays for what others do. The price is more than a subscription can take, so a bound of
- * prices is a bound of memory. An account, and the process, which is the sum of its accounts, are held to what is really
- * used.
+ * A connection is charged a price for each subscription, a formula of its texts (sublist_price): the same amount
+ * is charged at SUB and given back at the end, whatever other connections do. The price is more than a subscription can take, so a bound of
+ * prices is a bound of memory. An account, and the process, which is the sum of its accounts, are held to the memory
+ * that is really used.
  *
  *   connection, account or process beyond its bound:  the subscription is refused (RECORD_DENY_MEMORY)
  *   process beyond its bound:                         of the account that uses most, the connection that has taken most is
  *                                                     closed (RECORD_KICK_MEMORY), and so on until the rest fits
  *
- * Pieces that are free lie in chunks amid others, where only pieces of their size find room. Who makes subscriptions of ever
- * other sizes and leaves one in each chunk holds far more than he uses. A quarter more than the process's bound may be held
+ * Pieces that are free lie in chunks amid others, where only pieces of their size find room. A connection that makes
+ * subscriptions of ever other sizes and leaves one in each chunk holds far more than it uses. A quarter more than the process's bound may be held
  * so; beyond it subscriptions are refused and connections closed one at a time. "Has taken most" is the highest price since
- * BIND, which is what made those holes. What a closed connection had goes in steps, and does not count meanwhile; but at
+ * BIND, because that made the holes. A closed connection's subscriptions are removed in steps and do not count meanwhile; but at
  * twice the process's bound every subscription is refused.
  */
 #include "base/log.h"
@@ -25,8 +25,8 @@ static uint64_t holes_limit(const struct router *r) {
     return r->settings.router_bytes + r->settings.router_bytes / 4;
 }
 
-/* What will be left when all that leaves has gone. A price is more than what it stands for, so this may be too little, and
- * is looked at again then. */
+/* Bytes that remain when all leaving subscriptions have been removed. A price is more than the memory that it stands for, so the
+ * result may be too small; the bounds are checked again then. */
 static uint64_t less(uint64_t bytes, uint64_t leaving) {
     return bytes > leaving ? bytes - leaving : 0;
 }
@@ -37,7 +37,7 @@ static bool exceeds(uint64_t bytes, uint64_t limit) {
 
 bool memory_refuses(const struct router *r, const struct conn *c, const struct account *a, uint64_t price) {
     const struct settings *t = &r->settings;
-    /* A replay comes in another order, so tables may just have grown where they had not: nobody loses what he had for that. */
+    /* A replay comes in another order, so tables may have grown more than before: no subscription may be lost for that. */
     uint64_t account_limit = likely(r->running) ? t->account_bytes : t->account_bytes + t->account_bytes / 4;
     return exceeds(c->sub_bytes + price, t->conn_bytes) ||
            exceeds(less(a->used_bytes, a->leaving_bytes) + price, account_limit) ||

@@ -1,11 +1,11 @@
-/* The record that the router before died of, and what becomes of it.
+/* The record that a router died of: its successor skips it.
  *
  * The box of the commit page says at each moment which record is being handled, or which other work is done. A new router
  * that is told of a death by the router's own fault skips that record; the second one of a connection within a minute ends
  * the connection. A skipped record still gets its answer: no client waits for ever, and no connection or subscription stays
- * that its edge believes gone. What may have been the fault is not tried: a connection that ends is only marked here, and its
- * subscriptions go in later turns, after the commit that follows each skipped record; if that is the fault, the next router
- * does not get them again.
+ * that its edge believes gone. A removal may have been the fault, so none is tried here: a connection that ends is only marked,
+ * and its subscriptions go in later turns, after the commit that follows each skipped record; if a removal kills this router,
+ * the next one does not get those subscriptions again.
  */
 #include "base/clock.h"
 #include "base/log.h"

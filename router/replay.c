@@ -1,7 +1,7 @@
 /* A router takes over.
  *
- * The rings, the commit page, the account book and the soft state are there; what is missing is interest, and each edge
- * has it. In order:
+ * The rings, the commit page, the account book and the soft state are there. Interest is missing; each
+ * edge has its part of it. In order:
  *
  *   Kernel, Links   the memory is mapped
  *   Begin           an unfinished commit is completed, rings are opened, overflows are drained, NOTE_RECOVERED goes out
@@ -48,7 +48,7 @@ static void complete_commit(struct router *r) {
 /* ---- patience ---- */
 
 enum {
-    REPLAY_LONGEST = 100,   /* times replay_ms: what a lost edge can make of a replay that never ends */
+    REPLAY_LONGEST = 100,   /* longest replay, as a multiple of replay_ms */
     REPLAY_UNHEARD = 5,     /* times replay_ms: until any edge is heard it may be the supervisor that is late */
     REPLAY_AT_ONCE = 1 << 18, /* bytes of one replay in one step */
 };
@@ -201,7 +201,7 @@ static bool replay_read(struct router *r, struct link *l) {
             admit_kick(r, l, rec.conn, o.kick);
         memory_watch(r);
         ring_skip(ring, rec.len);
-        if (likely(l->replaying)) { /* what was left over from another replay is no progress */
+        if (likely(l->replaying)) { /* records of an earlier replay are no progress */
             l->heard_ns = r->now;
             r->heard = true;
         }

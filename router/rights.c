@@ -1,11 +1,11 @@
-/* What a connection may do, by its permission set and by the replies that it was asked for.
+/* The rights of connections: permission sets, and the right to answer on reply subjects.
  *
  * One set of functions for every kind of edge and every way: PUB, SUB, delivery. A set comes with the binding, or from
  * the book when a user's permissions change under way; then publishing goes by the new set at once, and so does
- * delivery, while the subscriptions are looked at again step by step: what may not stay is taken away with a DENY and
- * its SLOT_FREE when there is room for both, what stays gets its flag anew. A new router does the same with all that is
- * replayed, whatever the one before had come to: so an edge cannot smuggle a subscription in, and a removal that a
- * death has interrupted is not lost.
+ * delivery, while the subscriptions are checked again step by step: a subscription that is no longer allowed is removed
+ * with a DENY and its SLOT_FREE when there is room for both; the others get their flag anew. A new router checks all
+ * replayed subscriptions, however far the dead router had come: so an edge cannot smuggle a subscription in, and a
+ * removal that a death has interrupted is not lost.
  */
 #include <stdlib.h>
 
@@ -161,7 +161,8 @@ void rights_recheck(struct router *r, struct link *l, uint32_t number, struct co
     router_wary(r, WARY_RECHECKS, true);
 }
 
-/* Takes the subscription away and says so; false: there is no room. An overflow is left to messages. */
+/* Removes the subscription and tells its edge; false: not now, for want of room. While the link spills nothing is removed, because
+ * removals must not fill the overflow. */
 static bool take_away(struct router *r, struct link *l, struct conn *c, uint32_t index, struct view pattern,
                       struct view queue) {
     struct sub *s = router_sub(r, index);

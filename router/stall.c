@@ -1,17 +1,17 @@
 /* Publishers of connections that do not read.
  *
- * An edge says GATE when a client's output fills. Whoever publishes to that client is told to STALL: its edge stops reading it
- * until RESUME, or until the time that the STALL names is over; then it may send one message, which stalls it again if it
+ * An edge says GATE when a client's output fills. A connection that publishes to that client is told to STALL: its edge
+ * stops reading it until RESUME, or until the time that the STALL names is over; then it may send one message, which stalls it again if it
  * goes to the same client. Only client connections are stalled.
  *
  * A connection sets the pace of its publishers as long as it takes something. A stall is as long as it has taken nothing, or a
  * quarter of the time for which it has been gated, between STALL_MIN_MS and RECORD_STALL_MS_MAX: so many publishers do not send it
- * more than it takes. When it has taken nothing for the write deadline and a second, its edge should have ended it, and nobody is
- * stalled for its sake any more. An edge that lies can hold publishers as a slow reader can, and no better.
+ * more than it takes. When it has taken nothing for the write deadline and a second, its edge should have ended it, and no
+ * publisher is stalled for its sake any more. An edge that lies can hold publishers as a slow reader can, and no better.
  * Publishers to a link whose overflow grows are stalled too, for at most half of any second unless that link is lively.
  *
- * Who is stalled is in the list of whoever it is stalled for, and in no other: each event costs as much as it has publishers. A
- * new router forgets stalls, which end by themselves, and learns the gates from the replay.
+ * A stalled connection is on one list, that of the connection or link that it is stalled for: so each event costs as much as it
+ * has publishers. A new router forgets stalls, which end by themselves, and learns the gates from the replay.
  */
 #include "router/router.h"
 

@@ -1,4 +1,4 @@
-/* supervisor/family.h: who is started, as whom, and who may talk to whom.
+/* supervisor/family.h: the roles: which processes are started, as which user, and which may talk to which.
  *
  * The table in family.c is the security policy of the whole server: a socket pair or a link that it does not grant is
  * never made.
@@ -16,7 +16,7 @@ enum {
     FAMILY_ROLE_END = 16,
 };
 
-/* What a process of a role is given, beside its control socket and its log pipe. */
+/* Gifts: what a process of a role is given beside its control socket and its log pipe. */
 enum family_gift {
     GIFT_KEY = 1 << 0,      /* the binding key */
     GIFT_BOOK_W = 1 << 1,   /* the account book, to write */

@@ -129,7 +129,7 @@ enum err ids_resolve(struct process_id ids[static FAMILY_UIDS], const struct opt
     return e;
 }
 
-/* Two processes of one kind see the same anyway, unless they are frontends. */
+/* Sharing a user id within a role is harmless (two routers see the same data), except for frontends, whose clients differ. */
 static void say_pair(const struct process_id *ids, const struct family_role *a, const struct family_role *b,
                      uint32_t frontends) {
     for (uint32_t i = 0; i < count_of(a, frontends); i++) {

@@ -1,4 +1,4 @@
-/* supervisor/places.h: who may have how many connections, so that all frontends together stay within max_connections.
+/* supervisor/places.h: how many connections each frontend may have, so that all together stay within max_connections.
  *
  * A place is the right to one connection. The supervisor leases places to frontends in blocks, one by one near the
  * bound. Are all leased and one frontend asks, its request waits, and the others give back what they have:
@@ -36,14 +36,14 @@ struct places {
     bool present[LINKS_MAX]; /* takes part: may ask, is told to give back */
     bool asking[LINKS_MAX];
     bool recalled[LINKS_MAX]; /* owes an answer to a Recall */
-    uint8_t queue[LINKS_MAX]; /* who asks, in order; each once */
+    uint8_t queue[LINKS_MAX]; /* links that ask, in order; each once */
     uint32_t queue_len;
     enum places_stage stage; /* of what is done for queue[0] */
     uint64_t stage_ends_ms;
-    uint32_t shedding; /* who was told to close connections */
+    uint32_t shedding; /* the link that was told to close connections */
     uint32_t total;
     uint32_t each_max; /* one frontend's lease at most; set after places_open, which sets no bound */
-    uint32_t owed;   /* leased, but more than total allows: what comes back goes here first */
+    uint32_t owed;   /* leased beyond total: places that come back go here first */
     bool resizing;   /* a round of recalls runs for what is owed; it ends at resize_ends_ms */
     uint64_t resize_ends_ms;
     void *owner;

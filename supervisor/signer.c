@@ -26,7 +26,7 @@ void signer_settle(struct supervisor *s) {
         return;
     c->restart_ms = 0;
     c->dismissed = c->pid != 0;
-    child_signal(c, SIGKILL); /* it has nothing to finish: who asked for a signature has no TLS to use it */
+    child_signal(c, SIGKILL); /* safe: with TLS off no handshake needs a signature */
 }
 
 void signer_on_exit(struct supervisor *s, struct child *c, bool fault) {

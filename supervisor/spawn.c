@@ -158,7 +158,7 @@ static _Noreturn void child_fail(const char *step) {
     } while (0)
 
 static void arrange_fds(const struct spawner *sp, int log_fd, int control_fd, int executable_fd) {
-    /* Out of the way first, so that no dup2 below hits one that is still needed. */
+    /* Moves the descriptors out of the way first, so that no dup2 below closes one that is still needed. */
     int log = fcntl(log_fd, F_DUPFD_CLOEXEC, 16), control = fcntl(control_fd, F_DUPFD_CLOEXEC, 16);
     int executable = fcntl(executable_fd, F_DUPFD_CLOEXEC, 16), null = fcntl(sp->null_fd, F_DUPFD_CLOEXEC, 16);
     if (log < 0 || control < 0 || executable < 0 || null < 0)
@@ -203,9 +203,9 @@ static void die_with_parent(const struct family_role *role, pid_t parent) {
         _exit(1);
 }
 
-/* Short turns on the processor, where the kernel takes the hint: who wants little at a time is let in sooner, so a
- * message does not wait behind a busy client's whole slice. Without it everything works as well, only later. What the
- * administrator has chosen (a nice value, another policy) stays. */
+/* Short turns on the processor, where the kernel takes the hint: a process that asks for short turns gets them sooner, so
+ * a message does not wait behind a busy client's whole slice. Without it messages only wait longer. A nice value or policy
+ * that the administrator has set stays. */
 static void ask_for_short_slices(void) {
     struct {
         uint32_t size, policy;

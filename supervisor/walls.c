@@ -29,7 +29,7 @@ enum { WALLS_ALL = (1 << 6) - 1, WALLS_NAMESPACES = WALL_NETWORK | WALL_IPC | WA
 
 /* ---- in a child ---- */
 
-/* Lets capabilities pass an exec: that one, or none (-1). Only while it is within the bounds. */
+/* Sets the inheritable capabilities to one, or to none (-1). Must come before drop_bounds. */
 static bool inherit_capability(int number) {
     struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct sets[2];
@@ -48,7 +48,7 @@ static bool keep_capability(int number) {
     return syscall(SYS_capset, &head, sets) == 0;
 }
 
-/* It would be allowed to come back at an exec; who may not drop it has none. */
+/* A capability within the bounds could come back at an exec. A process that may not drop bounds has no capability. */
 static bool drop_bounds(void) {
     for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
         if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) != 0 && errno != EPERM)
@@ -126,7 +126,7 @@ static int make_empty_folder(void) {
     return -1;
 }
 
-/* Each namespace for itself, so that one that is refused costs no other. */
+/* One call for each namespace, so that a refusal costs only that namespace. */
 static uint32_t try_namespaces(const struct walls *w, struct process_id id) {
     static const enum wall each[] = {WALL_NETWORK, WALL_IPC, WALL_FOLDER};
     uint32_t got = 0;

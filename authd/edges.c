@@ -403,9 +403,10 @@ void edges_set_policy(struct authd *a) {
         return;
     a->policy = policy;
     if (policy.anonymous && is_every_interface(a->settings.host))
-        log_warn("Anybody who reaches port %u may publish and subscribe: all interfaces are served without authentication; set "
-                 "`authorization`, or `host` to 127.0.0.1",
-                 a->settings.port);
+        log_warn(
+            "Anybody who reaches port %u may publish and subscribe: all interfaces are served without authentication; set "
+            "`authorization`, or `host` to 127.0.0.1",
+            a->settings.port);
     for (uint32_t i = 0; i < LINKS_MAX; i++) {
         struct channel *c = &a->edge[i].channel;
         if (c->fd >= 0 && channel_send(c, MESSAGE_POLICY, &a->policy.base, NULL, 0) != ERR_OK)

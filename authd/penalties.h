@@ -23,7 +23,7 @@ struct penalty {
     uint64_t first_ms, last_ms; /* of the failures that count; 0: a free place */
     uint32_t failures, held;
     uint32_t served; /* good verdicts that have waited already and come again */
-    uint32_t next; /* in its bucket, number + 1 */
+    uint32_t next;   /* in its bucket, number + 1 */
 };
 
 struct penalties {

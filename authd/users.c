@@ -281,7 +281,9 @@ static void read_penalties(struct users *u, const struct value *tree) {
     const struct value *logins = member(tree, "logins", VALUE_MAP), *after = member(logins, "penalty_after", VALUE_INT);
     int64_t count = after ? after->number : PENALTY_AFTER;
     u->penalties = (struct user_penalties){
-        .after = count < 0 ? 0 : count > UINT32_MAX ? UINT32_MAX : (uint32_t)count,
+        .after = count < 0            ? 0
+                 : count > UINT32_MAX ? UINT32_MAX
+                                      : (uint32_t)count,
         .step_ms = ms_member(logins, "penalty", PENALTY_MS),
         .max_ms = ms_member(logins, "penalty_max", PENALTY_MAX_MS),
     };

@@ -410,8 +410,10 @@ static void check_key(struct checker *c, enum section section, struct view key, 
     }
     v->secret = o->secret;
     if (v->cut)
-        notice_at(c, v, "the environment variable for \"%k\" ends at the first ',', ';', '}' or end of a line: quote its text",
-                  key);
+        notice_at(
+            c, v,
+            "the environment variable for \"%k\" ends at the first ',', ';', '}' or end of a line: quote its text",
+            key);
     struct value *checked = o->rule ? o->rule(c, o, key, v, out) : check_shape(c, o, key, v, out);
     if (!checked)
         return;

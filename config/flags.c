@@ -17,8 +17,9 @@
 
 enum group { GROUP_COMMON, GROUP_SERVER, GROUP_TLS, GROUP_AUTHORIZATION, GROUP_CLUSTER, GROUP_TUNING, GROUP_END };
 static const char *const group_titles[GROUP_END] = {
-    [GROUP_COMMON] = "Common Options",       [GROUP_SERVER] = "Server Options",   [GROUP_TLS] = "TLS Options",
-    [GROUP_AUTHORIZATION] = "Authorization Options", [GROUP_CLUSTER] = "Cluster Options", [GROUP_TUNING] = "Internal Tuning"};
+    [GROUP_COMMON] = "Common Options",   [GROUP_SERVER] = "Server Options",
+    [GROUP_TLS] = "TLS Options",         [GROUP_AUTHORIZATION] = "Authorization Options",
+    [GROUP_CLUSTER] = "Cluster Options", [GROUP_TUNING] = "Internal Tuning"};
 
 static enum group group_of(const struct option *o) {
     if (o->action == FLAG_TLS || o->action == FLAG_TLS_FILE || o->action == FLAG_HELP_TLS)

@@ -145,7 +145,7 @@ enum shape {
 enum reload { RELOAD_NO, RELOAD_LIVE, RELOAD_TLS /* only its tls block */, RELOAD_PARTLY };
 
 enum built {
-    BUILT,     /* works */
+    BUILT,       /* works */
     BUILT_NOT,   /* is checked; a start with it is refused or, where `unsupported` says so, goes on without it */
     BUILT_GUARD, /* the same, but never without it: it says who may log in */
     BUILT_IDLE   /* is checked and means nothing here: a notice */

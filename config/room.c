@@ -8,8 +8,8 @@
 #include "shm/record.h"
 
 enum {
-    ENTRY_HEAD = 32,         /* of an entry of the account book, with padding */
-    BOOK_RESERVE = 1 << 20,  /* for what changes while the server runs */
+    ENTRY_HEAD = 32,        /* of an entry of the account book, with padding */
+    BOOK_RESERVE = 1 << 20, /* for what changes while the server runs */
 };
 
 struct room {

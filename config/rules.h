@@ -22,7 +22,8 @@ option_rule rule_accounts, rule_account_key, rule_account_jetstream, rule_export
     rule_latency, rule_response_type, rule_threshold, rule_import_from, rule_weight;
 
 /* rules_tls.c: certificates */
-option_rule rule_tls, rule_tls_peer, rule_ciphers, rule_curves, rule_pins, rule_handshake_first, rule_ocsp, rule_ocsp_mode;
+option_rule rule_tls, rule_tls_peer, rule_ciphers, rule_curves, rule_pins, rule_handshake_first, rule_ocsp,
+    rule_ocsp_mode;
 
 /* The names that cipher_suites and curve_preferences know; NULL ends each. */
 const char *const *tls_cipher_names(void);

@@ -52,8 +52,8 @@ static void check_spill(struct checker *c) {
     const struct value *spill = config_find(c->config, "rings.spill");
     int64_t least = (int64_t)record_spill_least((uint64_t)o->max_payload, (uint64_t)o->max_control_line);
     if (spill && o->max_payload > 0 && o->spill_bytes < least)
-        problem_at(c, spill, "rings.spill (%d) must hold a message of max_payload (%d): %d bytes at least", o->spill_bytes,
-                   o->max_payload, least);
+        problem_at(c, spill, "rings.spill (%d) must hold a message of max_payload (%d): %d bytes at least",
+                   o->spill_bytes, o->max_payload, least);
 }
 
 static void check_payload(struct checker *c) {
@@ -129,7 +129,8 @@ static void look_for_user(const struct value *users, struct view name, bool *any
 static void check_no_auth_user(struct checker *c) {
     struct view name = view_text(c->config->options.no_auth_user);
     const struct value *accounts = config_find(c->config, "accounts");
-    const struct value *own = config_find(c->config, "authorization.users"), *at = config_find(c->config, "no_auth_user");
+    const struct value *own = config_find(c->config, "authorization.users"),
+                       *at = config_find(c->config, "no_auth_user");
     if (!name.len)
         return;
     if (has_operator(c->config)) {
@@ -143,8 +144,7 @@ static void check_no_auth_user(struct checker *c) {
     if (!any)
         problem_at(c, at, "no_auth_user: %q present, but users are not defined", name);
     else if (!found)
-        problem_at(c, at, "no_auth_user: %q not present as user in authorization block or account configuration",
-                   name);
+        problem_at(c, at, "no_auth_user: %q not present as user in authorization block or account configuration", name);
 }
 
 static void check_system_account(struct checker *c) {
@@ -232,8 +232,9 @@ static void say_bounds(struct checker *c, const struct option *row, int64_t numb
     const struct value *at = place_of(c->config, row);
     text_add_format(&low, format, row->low);
     text_add_format(&high, format, row->high);
-    problem_at(c, at, shape_is_time(row->shape) ? "%k (%D) must lie between %k and %k in this server"
-                                                : "%k (%d) must lie between %k and %k in this server",
+    problem_at(c, at,
+               shape_is_time(row->shape) ? "%k (%D) must lie between %k and %k in this server"
+                                         : "%k (%d) must lie between %k and %k in this server",
                option_name(row), number, text_view(&low), text_view(&high));
 }
 
@@ -345,9 +346,11 @@ static void say_not_built(struct checker *c, const struct option *row, struct vi
     if (row->built == BUILT_IDLE)
         notice_at(c, at, "invalid use of field \"%k\": it has no effect in this server", name);
     else if (row->built == BUILT_GUARD && warn)
-        problem_at(c, at, "option \"%k\" is not available in this server yet, nor left out: it says who may log in", name);
+        problem_at(c, at, "option \"%k\" is not available in this server yet, nor left out: it says who may log in",
+                   name);
     else if (account.len && warn)
-        notice_at(c, at, "option \"accounts.%v.%k\" is not available in this server yet: it is left out", account, name);
+        notice_at(c, at, "option \"accounts.%v.%k\" is not available in this server yet: it is left out", account,
+                  name);
     else if (account.len)
         problem_at(c, at, "option \"accounts.%v.%k\" is not available in this server yet", account, name);
     else if (warn)
@@ -415,10 +418,10 @@ static void check_tls(struct checker *c) {
 
 enum err config_check_start(struct config *c) {
     static start_check *const checks[] = {
-        lift_limits,   check_lame_duck,      check_payload, check_spill, check_operators,   check_leafnodes, check_no_auth_user,
-        check_gateway, check_websocket,      check_system_account,             check_bounds,    check_names,
-        check_room,    check_unsupported,    check_built,   check_accounts_built,               check_tls,
-        keep_process_ids};
+        lift_limits,          check_lame_duck,    check_payload,   check_spill,       check_operators,
+        check_leafnodes,      check_no_auth_user, check_gateway,   check_websocket,   check_system_account,
+        check_bounds,         check_names,        check_room,      check_unsupported, check_built,
+        check_accounts_built, check_tls,          keep_process_ids};
     struct checker checker = {.config = c, .arena = &c->arena};
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
         checks[i](&checker);

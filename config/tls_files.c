@@ -310,7 +310,8 @@ static enum err add_key(struct text *keys, struct view pem, struct text *why) {
     BIO *bio = BIO_new(BIO_s_secmem());
     enum err e = ERR_SYNTAX;
     if (key && !can_sign(key))
-        text_add(why, VIEW("tls: a private key must be RSA of 2048 to 8192 bits, of P-256, P-384 or P-521, or Ed25519"));
+        text_add(why,
+                 VIEW("tls: a private key must be RSA of 2048 to 8192 bits, of P-256, P-384 or P-521, or Ed25519"));
     else if (key && bio && PEM_write_bio_PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) == 1) {
         char *bytes;
         long len = BIO_get_mem_data(bio, &bytes);
@@ -376,7 +377,7 @@ static enum err write_in(struct tls_options *t, const struct config *c, struct a
 }
 
 enum err tls_files_write(struct tls_options *t, const struct config *c, struct text *certificates, struct text *keys,
-                   struct text *why) {
+                         struct text *why) {
     struct arena scratch = {0};
     enum err e = write_in(t, c, &scratch, certificates, keys, why);
     arena_free(&scratch);

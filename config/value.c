@@ -235,7 +235,8 @@ static void print_array(struct text *t, const struct value_array *l, bool hide_s
     text_add_byte(t, '[');
     for (size_t i = 0; i < l->count; i++) {
         value_print(t, l->at[i], hide_secrets);
-        text_add(t, i + 1 < l->count ? VIEW(", ") : VIEW(" ")); /* the blank ends a number for nats-server: it cannot read [1] */
+        text_add(t, i + 1 < l->count ? VIEW(", ")
+                                     : VIEW(" ")); /* the blank ends a number for nats-server: it cannot read [1] */
     }
     text_add_byte(t, ']');
 }

@@ -61,7 +61,8 @@ static uint32_t wait_of(const struct frontend *f, const struct sockaddr_storage 
     if (!IN6_IS_ADDR_V4MAPPED(&source))
         memset(&source.s6_addr[8], 0, 8);
     uint32_t at = find_source(f->delays, &source);
-    return at < f->delays->source_count && f->delays->source[at].until_ms > f->now_ms ? f->delays->source[at].wait_ms : 0;
+    return at < f->delays->source_count && f->delays->source[at].until_ms > f->now_ms ? f->delays->source[at].wait_ms
+                                                                                      : 0;
 }
 
 bool delays_hold(struct frontend *f, int fd, const struct sockaddr_storage *from) {

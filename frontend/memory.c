@@ -67,11 +67,12 @@ static bool close_largest(struct frontend *f) {
     struct client *c = largest(f);
     if (!c)
         return false;
-    client_log(c, LOG_ERROR,
-               "Out Of Memory: clients hold %llu bytes in this frontend, more than the option `memory frontend` allows, and "
-               "this one holds most: subscriptions %llu (at most %llu), input %u, output %llu",
-               (unsigned long long)held(f), (unsigned long long)c->sub_bytes, (unsigned long long)c->sub_bytes_most,
-               c->in_cap, (unsigned long long)out_held_by(c));
+    client_log(
+        c, LOG_ERROR,
+        "Out Of Memory: clients hold %llu bytes in this frontend, more than the option `memory frontend` allows, and "
+        "this one holds most: subscriptions %llu (at most %llu), input %u, output %llu",
+        (unsigned long long)held(f), (unsigned long long)c->sub_bytes, (unsigned long long)c->sub_bytes_most, c->in_cap,
+        (unsigned long long)out_held_by(c));
     counter_add(f->counters, COUNTER_MEMORY_KICKED, 1);
     f->failing_bytes += held_by(c, c->sub_bytes);
     client_fail(f, c, "Out Of Memory");
@@ -83,7 +84,8 @@ void memory_watch(struct frontend *f) {
     while (unlikely(exceeds(staying(f), f->settings.frontend_bytes)))
         if (!close_largest(f))
             return;
-    if (likely(!exceeds(held(f), holes_limit(f))) || f->leaving_bytes + f->failing_bytes != 0 || f->now_ms < f->memory_next_ms)
+    if (likely(!exceeds(held(f), holes_limit(f))) || f->leaving_bytes + f->failing_bytes != 0 ||
+        f->now_ms < f->memory_next_ms)
         return;
     f->memory_next_ms = f->now_ms + NEXT_MS;
     close_largest(f);

@@ -27,8 +27,8 @@ enum {
     IOVECS = 64,
     SHARE_BYTES = 1 << 20,         /* written to one connection at a time */
     SHARE_LEAST_BYTES = 64 * 1024, /* the same when the turn has written enough */
-    OWN_LINES_BYTES = 64 * 1024, /* beyond max_pending, for lines that no other client causes */
-    SETTLE_MS = 250, /* a pause in what comes for a gated client: from now on it is new */
+    OWN_LINES_BYTES = 64 * 1024,   /* beyond max_pending, for lines that no other client causes */
+    SETTLE_MS = 250,               /* a pause in what comes for a gated client: from now on it is new */
 };
 
 struct blob {

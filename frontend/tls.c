@@ -29,10 +29,9 @@ struct client *tls_now;
 /* ---- settings ---- */
 
 enum err tls_prepare(void) {
-    if (!OPENSSL_init_ssl(
-            OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_LOAD_SSL_STRINGS | OPENSSL_INIT_LOAD_CRYPTO_STRINGS |
-                OPENSSL_INIT_NO_ATEXIT,
-            NULL) ||
+    if (!OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_LOAD_SSL_STRINGS |
+                              OPENSSL_INIT_LOAD_CRYPTO_STRINGS | OPENSSL_INIT_NO_ATEXIT,
+                          NULL) ||
         RAND_status() != 1)
         return ERR_SYSTEM;
     tzset(); /* a certificate's dates want the time zone */

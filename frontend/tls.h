@@ -99,9 +99,9 @@ struct tls {
     uint32_t record_left; /* of the record that OpenSSL reads */
     uint32_t raw_len;     /* bytes that were read and that OpenSSL has not got */
     uint32_t certificate_len;
-    uint64_t due_ms;  /* the handshake's end; 0: none */
-    uint64_t left_ms; /* while it waits for us: of the client's own time */
-    uint32_t slot;    /* while it waits for the signer */
+    uint64_t due_ms;          /* the handshake's end; 0: none */
+    uint64_t left_ms;         /* while it waits for us: of the client's own time */
+    uint32_t slot;            /* while it waits for the signer */
     struct list_link jobless; /* while it waits for a job */
     char *raw;
     uint8_t *certificate; /* the client's own, DER; where authd maps it */

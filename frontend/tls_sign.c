@@ -139,7 +139,8 @@ void tls_sign_wait_for_job(struct frontend *f, struct client *c) {
 
 static void serve_jobless(struct frontend *f) {
     struct tls_signer *s = f->signer;
-    const struct list_link *last = s->jobless.head.prev, *link = NULL; /* a handshake that finds none again waits behind it */
+    const struct list_link *last = s->jobless.head.prev,
+                           *link = NULL; /* a handshake that finds none again waits behind it */
     while (link != last && s->free_count > 0 && !list_is_empty(&s->jobless)) {
         struct list_link *longest = list_pop(&s->jobless);
         link = longest;

@@ -85,15 +85,22 @@ static bool has_known_constraints(const X509 *x) {
 }
 
 static bool heeds_critical(const X509 *x) {
-    static const int heeded[] = {NID_key_usage,           NID_basic_constraints,    NID_ext_key_usage,
-                                 NID_certificate_policies, NID_crl_distribution_points, NID_authority_key_identifier,
-                                 NID_subject_key_identifier, NID_info_access};
+    static const int heeded[] = {NID_key_usage,
+                                 NID_basic_constraints,
+                                 NID_ext_key_usage,
+                                 NID_certificate_policies,
+                                 NID_crl_distribution_points,
+                                 NID_authority_key_identifier,
+                                 NID_subject_key_identifier,
+                                 NID_info_access};
     for (int i = 0; i < X509_get_ext_count(x); i++) {
         X509_EXTENSION *extension = X509_get_ext(x, i);
         int nid = OBJ_obj2nid(X509_EXTENSION_get_object(extension));
         if (!X509_EXTENSION_get_critical(extension) || IS_AMONG(nid, heeded))
             continue;
-        if (nid == NID_subject_alt_name ? !has_known_name(x) : nid == NID_name_constraints ? !has_known_constraints(x) : true)
+        if (nid == NID_subject_alt_name   ? !has_known_name(x)
+            : nid == NID_name_constraints ? !has_known_constraints(x)
+                                          : true)
             return false;
     }
     return true;

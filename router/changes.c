@@ -56,8 +56,7 @@ static uint32_t members(struct router *r, const struct account *a, struct member
 static void thin_out(struct router *r, struct account *a) {
     struct member *all = malloc(a->conn_count * sizeof *all);
     if (!all) {
-        log_error("account %u: no memory to bring its connections down to %u", a->number,
-                  limit_most(a->conns_max));
+        log_error("account %u: no memory to bring its connections down to %u", a->number, limit_most(a->conns_max));
         return;
     }
     uint32_t count = members(r, a, all);

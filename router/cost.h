@@ -16,15 +16,15 @@
 #include <stdint.h>
 
 enum {
-    COST_RECORD = 64,  /* any record, beside its bytes */
-    COST_TARGET = 32,  /* one target or queue member looked at, and its delivery */
-    COST_QUEUE = 48,   /* one queue group found, and its place among the others */
-    COST_PIN = 8,      /* one target pinned, for each of the steps of that */
-    COST_NODE = 32,    /* one trie node visited, made or freed */
-    COST_RULE = 16,    /* one permission rule compiled or compared, or one look at a list of them */
-    COST_SUB = 512,    /* a subscription made or removed, beside its bytes */
-    COST_CONN = 8,     /* one connection looked at */
-    COST_BIND = 2048,  /* a seal opened; a connection ended */
+    COST_RECORD = 64,        /* any record, beside its bytes */
+    COST_TARGET = 32,        /* one target or queue member looked at, and its delivery */
+    COST_QUEUE = 48,         /* one queue group found, and its place among the others */
+    COST_PIN = 8,            /* one target pinned, for each of the steps of that */
+    COST_NODE = 32,          /* one trie node visited, made or freed */
+    COST_RULE = 16,          /* one permission rule compiled or compared, or one look at a list of them */
+    COST_SUB = 512,          /* a subscription made or removed, beside its bytes */
+    COST_CONN = 8,           /* one connection looked at */
+    COST_BIND = 2048,        /* a seal opened; a connection ended */
     COST_PLAIN_BYTES = 2048, /* of a record; each byte beyond is one of COST_BULK in a unit: a copy is cheap */
     COST_BULK = 4,
 

@@ -173,7 +173,7 @@ enum {
     SECOND_NS = 1000000000,
     LIVELY_NS = 200000000,
     HELD_LOOK_NS = 20000000, /* most that counts between two looks: a longer gap means that this process did not run */
-    HELD_SHARES = 5, /* longest hold of frontends, as a multiple of source_share_ms */
+    HELD_SHARES = 5,         /* longest hold of frontends, as a multiple of source_share_ms */
 };
 
 static bool patience_is_over(const struct router *r, const struct link *source, const struct link *l) {

@@ -115,8 +115,7 @@ enum err link_map(struct router *r, uint32_t number, uint8_t kind, uint64_t inca
     struct link *l = &r->link[number];
     if (l->state != LINK_NONE)
         return ERR_STATE;
-    *l = (struct link){
-        .number = (uint8_t)number, .kind = kind, .incarnation = incarnation, .poison_pos = UINT64_MAX};
+    *l = (struct link){.number = (uint8_t)number, .kind = kind, .incarnation = incarnation, .poison_pos = UINT64_MAX};
     list_init(&l->stalled);
     void *soft = NULL;
     enum err e = ring_map(&l->ingress_map, fds[0], fds[1], false);

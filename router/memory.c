@@ -124,10 +124,11 @@ static bool close_largest(struct router *r) {
     struct holder h = a ? largest_holder(r, a) : (struct holder){NULL, 0, NULL};
     if (!h.conn)
         return false;
-    log_error("link %u connection %u of account %s is closed, because subscriptions take %llu bytes, more than the option "
-              "`memory router` allows: it has %u of them, worth %llu bytes at most, the largest share of that account",
-              h.link->number, h.number, a->name, (unsigned long long)r->held_bytes, h.conn->sub_count,
-              (unsigned long long)h.conn->sub_bytes_most);
+    log_error(
+        "link %u connection %u of account %s is closed, because subscriptions take %llu bytes, more than the option "
+        "`memory router` allows: it has %u of them, worth %llu bytes at most, the largest share of that account",
+        h.link->number, h.number, a->name, (unsigned long long)r->held_bytes, h.conn->sub_count,
+        (unsigned long long)h.conn->sub_bytes_most);
     counter_add(r->counters, COUNTER_MEMORY_KICKED, 1);
     admit_kick(r, h.link, h.number, RECORD_KICK_MEMORY);
     return true;

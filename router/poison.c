@@ -24,7 +24,8 @@ void poison_open(struct router *r, struct commit_page *page) {
 
 static void keep(struct router *r, const struct link *l, uint32_t conn) {
     struct commit_page *p = r->page;
-    p->poison[p->poison_count++ % POISON_KEPT] = (struct commit_poison){clock_wall_s(), l->incarnation, l->number, conn};
+    p->poison[p->poison_count++ % POISON_KEPT] =
+        (struct commit_poison){clock_wall_s(), l->incarnation, l->number, conn};
     counter_add(r->counters, COUNTER_POISONED, 1);
 }
 
@@ -57,7 +58,8 @@ void poison_find(struct router *r) {
     if (r->died_signal == 0)
         return;
     if (box < WORK_END) {
-        log_error("The router before died (signal %d) while it %s; no record is to blame", r->died_signal, work_text[box]);
+        log_error("The router before died (signal %d) while it %s; no record is to blame", r->died_signal,
+                  work_text[box]);
         return;
     }
     uint32_t number = (uint32_t)((box & ~BOX_REPLAY) >> 56) - 1;
@@ -70,7 +72,8 @@ void poison_find(struct router *r) {
         return;
     }
     keep(r, l, (uint32_t)pos | POISON_REPLAY);
-    log_error("link %u connection %u: the router before died of its replay; the connection is ended", l->number, (uint32_t)pos);
+    log_error("link %u connection %u: the router before died of its replay; the connection is ended", l->number,
+              (uint32_t)pos);
 }
 
 /* True if it is the second of its connection within a minute. */
@@ -78,8 +81,9 @@ static bool note(struct router *r, const struct link *l, const struct record *re
     bool again = is_kept(r, l, rec->conn);
     keep(r, l, rec->conn);
     atomic_fetch_add_explicit(&r->page->lost_count, 1, memory_order_relaxed);
-    log_error("link %u connection %u: the router before died of a record of it (type %u); the record is skipped%s", l->number,
-              rec->conn, rec->type, again ? " and the connection ended, because it is the second within a minute" : "");
+    log_error("link %u connection %u: the router before died of a record of it (type %u); the record is skipped%s",
+              l->number, rec->conn, rec->type,
+              again ? " and the connection ended, because it is the second within a minute" : "");
     return again;
 }
 
@@ -102,7 +106,8 @@ static enum step skip_sub(struct router *r, struct link *l, const struct conn *c
     memcpy(r->scratch, at + parts->subject, (size_t)rec->subject_len + rec->reply_len);
     struct view subject = view_of((const char *)r->scratch, rec->subject_len);
     struct view queue = view_of((const char *)r->scratch + rec->subject_len, rec->reply_len);
-    if (fixed.slot >= SLOTS_MAX || link_slot(l, fixed.slot) != 0 || !subject_is_clean(subject) || !subject_is_clean(queue))
+    if (fixed.slot >= SLOTS_MAX || link_slot(l, fixed.slot) != 0 || !subject_is_clean(subject) ||
+        !subject_is_clean(queue))
         return STEP_BAD;
     refuse_sub(r, l, c, rec, fixed.slot, subject, queue);
     return STEP_DONE;

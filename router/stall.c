@@ -19,7 +19,7 @@ enum {
     STALL_MIN_MS = 100,
     STALL_WINDOW_MS = 1000, /* of the share */
     STALL_SHARE_MS = 500,
-    HOLD_MORE_MS = 1000,    /* beyond the write deadline */
+    HOLD_MORE_MS = 1000, /* beyond the write deadline */
     MS_NS = 1000000,
 };
 
@@ -77,7 +77,8 @@ static uint64_t time_for_link(const struct router *r, const struct link *by, str
     return STALL_MIN_MS;
 }
 
-void stall_publisher(struct router *r, struct link *l, struct conn *c, uint32_t number, uint8_t by_link, uint32_t by_conn) {
+void stall_publisher(struct router *r, struct link *l, struct conn *c, uint32_t number, uint8_t by_link,
+                     uint32_t by_conn) {
     if (l->kind != LINK_FRONTEND || c->stalled_until > r->now || c->state != CONN_BOUND)
         return;
     struct link *by = &r->link[by_link];

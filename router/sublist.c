@@ -592,8 +592,8 @@ struct view sublist_queue_name(const struct sublist *s, uint32_t queue) {
 }
 
 uint64_t sublist_bytes(const struct sublist *s) {
-    return s->pool.bytes + s->side_bytes + table_bytes(&s->literals) + table_bytes(&s->edges) + table_bytes(&s->groups) +
-           table_bytes(&s->names);
+    return s->pool.bytes + s->side_bytes + table_bytes(&s->literals) + table_bytes(&s->edges) +
+           table_bytes(&s->groups) + table_bytes(&s->names);
 }
 
 uint64_t sublist_bytes_used(const struct sublist *s) {

@@ -33,15 +33,15 @@ struct hangs_sample {
 /* Zeroed when the process starts. */
 struct hangs {
     bool poked;
-    bool moved;                /* it has answered a poke: its start lies behind it */
-    bool told;                 /* HANGS_STUCK was said of this standstill */
+    bool moved; /* it has answered a poke: its start lies behind it */
+    bool told;  /* HANGS_STUCK was said of this standstill */
     struct hangs_sample last;
-    uint64_t counted_ms;       /* of the standstill, as above */
-    uint64_t stood_ms;         /* all of it */
+    uint64_t counted_ms; /* of the standstill, as above */
+    uint64_t stood_ms;   /* all of it */
 };
 
 enum hangs_verdict {
-    HANGS_MOVED, /* poke it */
+    HANGS_MOVED,   /* poke it */
     HANGS_GOES_ON, /* the same, and it had been said to be stuck */
     HANGS_STANDS,  /* not long enough yet */
     HANGS_STUCK,   /* for long, and killing would not help; said once */
@@ -50,9 +50,9 @@ enum hangs_verdict {
 
 /* What is granted to a process. */
 struct hangs_patience {
-    uint32_t ms;        /* a standstill of so much counted time is a hang */
-    uint32_t work;      /* of time that it burns so many times as much: its longest honest work in one go */
-    bool blocks;        /* it may wait for others when it writes, and then its successor would too */
+    uint32_t ms;   /* a standstill of so much counted time is a hang */
+    uint32_t work; /* of time that it burns so many times as much: its longest honest work in one go */
+    bool blocks;   /* it may wait for others when it writes, and then its successor would too */
 };
 
 enum { HANGS_START = 10 /* until it has answered the first poke, asleep or at work, so many times as much */ };

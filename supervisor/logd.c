@@ -99,8 +99,8 @@ static void split_time(struct tm *tm, const struct logd_style *style, const stru
         localtime_r(&time->tv_sec, tm);
 }
 
-size_t logd_format(char out[static LOGD_OUT_MAX], const struct logd_style *style,
-                   const struct logd_origin *origin, const struct timespec *time, const char *line, size_t len) {
+size_t logd_format(char out[static LOGD_OUT_MAX], const struct logd_style *style, const struct logd_origin *origin,
+                   const struct timespec *time, const char *line, size_t len) {
     const struct level *level = take_level(&line, &len);
     struct tm tm;
     split_time(&tm, style, time);
@@ -108,8 +108,9 @@ size_t logd_format(char out[static LOGD_OUT_MAX], const struct logd_style *style
     if (!style->timeless)
         n += (size_t)snprintf(out + n, 64, "%04d/%02d/%02d %02d:%02d:%02d.%06ld ", tm.tm_year + 1900, tm.tm_mon + 1,
                               tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, time->tv_nsec / 1000);
-    n += (size_t)snprintf(out + n, 64, "[%s%s%s%s%s] ", style->colour ? "\x1b[" : "", style->colour ? level->colour : "",
-                          style->colour ? "m" : "", level->name, style->colour ? "\x1b[0m" : "");
+    n +=
+        (size_t)snprintf(out + n, 64, "[%s%s%s%s%s] ", style->colour ? "\x1b[" : "", style->colour ? level->colour : "",
+                         style->colour ? "m" : "", level->name, style->colour ? "\x1b[0m" : "");
     n += write_name(out + n, origin, line, len);
     n += escape(out + n, line, len);
     out[n++] = '\n';

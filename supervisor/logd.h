@@ -19,7 +19,7 @@
 #include <time.h>
 
 enum {
-    LOGD_LINE_MAX = 8192,                   /* bytes of text; what is beyond is cut */
+    LOGD_LINE_MAX = 8192,                    /* bytes of text; what is beyond is cut */
     LOGD_OUT_MAX = 4 * LOGD_LINE_MAX + 1024, /* a formatted line, every byte escaped */
 };
 
@@ -36,13 +36,13 @@ struct logd_style {
 /* Whose lines they are. */
 struct logd_origin {
     int pid;
-    bool clients; /* it has clients */
+    bool clients;  /* it has clients */
     char name[32]; /* empty: the supervisor */
 };
 
 /* Formats one line of len bytes without its newline. Returns the length, at most LOGD_OUT_MAX. */
-size_t logd_format(char out[static LOGD_OUT_MAX], const struct logd_style *style,
-                   const struct logd_origin *origin, const struct timespec *time, const char *line, size_t len);
+size_t logd_format(char out[static LOGD_OUT_MAX], const struct logd_style *style, const struct logd_origin *origin,
+                   const struct timespec *time, const char *line, size_t len);
 
 /* The same for a syslog: `<PRIORITY>TIME [HOST ]TAG[PID]: NAME: text`, facility daemon. */
 size_t logd_format_syslog(char out[static LOGD_OUT_MAX], const struct logd_style *style,

@@ -18,11 +18,11 @@
 enum { LOGD_OUT_PATIENCE_MS = 1000 };
 
 struct logd_out {
-    int fd;         /* not ours to close */
-    int room_fd;    /* an epoll of fd alone: readable when fd can be written to */
-    bool is_file;   /* has room always */
+    int fd;       /* not ours to close */
+    int room_fd;  /* an epoll of fd alone: readable when fd can be written to */
+    bool is_file; /* has room always */
     bool stuck;
-    size_t at, len; /* of the bytes that wait */
+    size_t at, len;         /* of the bytes that wait */
     uint64_t lost, written; /* lines, bytes, since they were asked for */
     char bytes[16 * LOGD_OUT_MAX];
 };

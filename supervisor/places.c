@@ -6,7 +6,12 @@
 
 void places_open(struct places *p, uint32_t count, void *owner, void (*send_places)(void *, uint32_t, uint32_t),
                  void (*send_recall)(void *, uint32_t)) {
-    *p = (struct places){.free = count, .total = count, .each_max = UINT32_MAX, .owner = owner, .send_places = send_places, .send_recall = send_recall};
+    *p = (struct places){.free = count,
+                         .total = count,
+                         .each_max = UINT32_MAX,
+                         .owner = owner,
+                         .send_places = send_places,
+                         .send_recall = send_recall};
 }
 
 static uint32_t count_present(const struct places *p) {
@@ -151,8 +156,9 @@ static bool end_guilty(struct places *p) {
         bool silent = p->stage == PLACES_RECALL && p->recalled[i] && i != p->queue[0];
         bool keeps = p->stage == PLACES_SHED && i == p->shedding && p->present[i] && excess_of(p, i);
         if ((silent || keeps) && p->end) {
-            p->end(p->owner, i, silent ? "does not say which places for connections it does not use"
-                                       : "keeps places for connections that it does not have");
+            p->end(p->owner, i,
+                   silent ? "does not say which places for connections it does not use"
+                          : "keeps places for connections that it does not have");
             ended = true;
         }
     }

@@ -43,8 +43,8 @@ struct places {
     uint32_t shedding; /* the link that was told to close connections */
     uint32_t total;
     uint32_t each_max; /* one frontend's lease at most; set after places_open, which sets no bound */
-    uint32_t owed;   /* leased beyond total: places that come back go here first */
-    bool resizing;   /* a round of recalls runs for what is owed; it ends at resize_ends_ms */
+    uint32_t owed;     /* leased beyond total: places that come back go here first */
+    bool resizing;     /* a round of recalls runs for what is owed; it ends at resize_ends_ms */
     uint64_t resize_ends_ms;
     void *owner;
     void (*send_places)(void *owner, uint32_t frontend, uint32_t count);

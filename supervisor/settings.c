@@ -102,8 +102,9 @@ uint32_t settings_connections(const struct supervisor *s) {
     uint64_t all = (uint64_t)each * s->edge_count;
     if (wanted <= all)
         return wanted;
-    log_warn("max_connections is %u, but %u open files are enough for %u connections of each frontend, %llu in all: that is the "
-             "limit now. Raise the limit of open files (ulimit -n, LimitNOFILE) or lower max_connections",
-             wanted, s->spawner.files_max, each, (unsigned long long)all);
+    log_warn(
+        "max_connections is %u, but %u open files are enough for %u connections of each frontend, %llu in all: that is the "
+        "limit now. Raise the limit of open files (ulimit -n, LimitNOFILE) or lower max_connections",
+        wanted, s->spawner.files_max, each, (unsigned long long)all);
     return (uint32_t)all;
 }

@@ -38,7 +38,8 @@ static uint32_t random_below(uint32_t n) {
 enum { SET_PUBLISH = 1, SET_SUBSCRIBE, SET_ANSWER };
 static uint32_t publisher_set, subscriber_set;
 
-static void add_set(struct book *writer, uint32_t number, enum book_rule_kind allow, enum book_rule_kind deny, uint32_t responses) {
+static void add_set(struct book *writer, uint32_t number, enum book_rule_kind allow, enum book_rule_kind deny,
+                    uint32_t responses) {
     static struct {
         struct book_rules head;
         uint8_t rules[4096];
@@ -94,7 +95,9 @@ static void bind_conn(uint32_t link, uint32_t conn) {
                         .generation = 1,
                         .serial = ++serial,
                         .account = 1,
-                        .permissions = link == 0 && conn == 0 ? publisher_set : link == 1 && conn == 1 ? subscriber_set : 0};
+                        .permissions = link == 0 && conn == 0   ? publisher_set
+                                       : link == 1 && conn == 1 ? subscriber_set
+                                                                : 0};
     binding_seal(&b, &router.key);
     stage_put(&edges[link].ingress, (struct record){.type = RECORD_BIND, .conn = conn, .payload_len = sizeof b}, NULL,
               0, "", "", &b);

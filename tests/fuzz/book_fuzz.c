@@ -78,7 +78,8 @@ static void ask(struct permissions_tools *tools, struct book *book, const struct
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!memory) {
         void *at;
-        check(sodium_init() >= 0 && memfd_make(&fd, "book", BYTES, 0) == ERR_OK && memfd_map(&at, fd, BYTES, 1) == ERR_OK);
+        check(sodium_init() >= 0 && memfd_make(&fd, "book", BYTES, 0) == ERR_OK &&
+              memfd_map(&at, fd, BYTES, 1) == ERR_OK);
         memory = at;
     }
     memset(memory, 0, BYTES);

@@ -55,11 +55,22 @@ static void add_text(struct peer *p, const char *text) {
 }
 
 static void add_connect(struct peer *p) {
-    static const char *const options[] = {
-        "", "\"verbose\":false,\"pedantic\":false", "\"verbose\":false", "\"verbose\":true", "\"verbose\":false,\"user\":\"a\",\"pass\":\"a\"",
-        "\"user\":\"b\",\"pass\":\"b\"", "\"account\":\"x\"", "\"new_account\":true", "\"protocol\":7", "\"protocol\":1",
-        "\"no_responders\":true", "\"headers\":true,\"no_responders\":true,\"verbose\":false", "\"pedantic\":true", "bad",
-        "\"nkey\":\"UX\",\"sig\":\"a\"", "\"user\":\"c\",\"verbose\":false,\"echo\":false"};
+    static const char *const options[] = {"",
+                                          "\"verbose\":false,\"pedantic\":false",
+                                          "\"verbose\":false",
+                                          "\"verbose\":true",
+                                          "\"verbose\":false,\"user\":\"a\",\"pass\":\"a\"",
+                                          "\"user\":\"b\",\"pass\":\"b\"",
+                                          "\"account\":\"x\"",
+                                          "\"new_account\":true",
+                                          "\"protocol\":7",
+                                          "\"protocol\":1",
+                                          "\"no_responders\":true",
+                                          "\"headers\":true,\"no_responders\":true,\"verbose\":false",
+                                          "\"pedantic\":true",
+                                          "bad",
+                                          "\"nkey\":\"UX\",\"sig\":\"a\"",
+                                          "\"user\":\"c\",\"verbose\":false,\"echo\":false"};
     static const uint32_t pads[] = {0, 0, 10, 100, 500, 900, 960, 1100};
     char line[2048];
     const char *text = options[byte() % 16];
@@ -89,10 +100,11 @@ static void add_message(struct peer *p) {
 }
 
 static void add_operation(struct peer *p) {
-    static const char *const lines[] = {"PING\r\n",       "PONG\r\n",      "SUB a 1\r\n",    "SUB a 2\r\n",    "SUB a.b q 3\r\n",
-                                        "SUB no.x 4\r\n", "SUB b 1\r\n",   "UNSUB 1\r\n",    "UNSUB 1 3\r\n",  "UNSUB 2\r\n",
-                                        "UNSUB 9\r\n",    "INFO {}\r\n",   "+OK\r\n",        "-ERR 'x'\r\n",   "\r\n",
-                                        "GARBAGE\r\n",    "SUB a..b 5\r\n", "UNSUB 3 1\r\n", "SUB c q.q 6\r\n", "info x\r\n"};
+    static const char *const lines[] = {
+        "PING\r\n",       "PONG\r\n",       "SUB a 1\r\n",   "SUB a 2\r\n",     "SUB a.b q 3\r\n",
+        "SUB no.x 4\r\n", "SUB b 1\r\n",    "UNSUB 1\r\n",   "UNSUB 1 3\r\n",   "UNSUB 2\r\n",
+        "UNSUB 9\r\n",    "INFO {}\r\n",    "+OK\r\n",       "-ERR 'x'\r\n",    "\r\n",
+        "GARBAGE\r\n",    "SUB a..b 5\r\n", "UNSUB 3 1\r\n", "SUB c q.q 6\r\n", "info x\r\n"};
     uint32_t kind = byte();
     if (kind < 64) {
         add_connect(p);

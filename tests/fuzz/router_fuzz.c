@@ -26,7 +26,12 @@ static uint32_t byte(void) {
 
 static uint32_t number(void) {
     uint32_t b = byte();
-    return b < 250 ? b % 8 : b == 250 ? 65535 : b == 251 ? 65536 : b == 252 ? 16777215 : b == 253 ? 16777216 : UINT32_MAX;
+    return b < 250    ? b % 8
+           : b == 250 ? 65535
+           : b == 251 ? 65536
+           : b == 252 ? 16777215
+           : b == 253 ? 16777216
+                      : UINT32_MAX;
 }
 
 /* A text of the input, or one that means something. */
@@ -152,7 +157,7 @@ static void new_router(struct world *w, struct edge *lost) {
         hostile_replay(w, lost);
     for (int i = 0; i < 20 && !w->ready; i++)
         world_step(w);
-    while (!w->ready) { /* it never ends its replay */
+    while (!w->ready) {                               /* it never ends its replay */
         world_pass(w, w->settings.replay_ms / 8 + 1); /* less than what a machine that stood still would excuse */
         world_step(w);
     }
@@ -191,9 +196,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         else if (what < 200 && has_room(lost))
             raw_bytes(lost);
         else if (what < 204)
-            atomic_store(&lost->ingress.data->produced_pos, lost->ingress.produced_pos + ((uint64_t)byte() << byte() % 64));
+            atomic_store(&lost->ingress.data->produced_pos,
+                         lost->ingress.produced_pos + ((uint64_t)byte() << byte() % 64));
         else if (what < 208)
-            atomic_store(&((struct ring_credit *)lost->egress_map.credit)->consumed_pos, (uint64_t)byte() << byte() % 64);
+            atomic_store(&((struct ring_credit *)lost->egress_map.credit)->consumed_pos, (uint64_t)byte()
+                                                                                             << byte() % 64);
         else if (what < 212)
             lost->paused = byte() & 1;
         else if (what < 216)

@@ -28,7 +28,7 @@ struct edge_conn {
     uint32_t kick_count, kick; /* KICKs received, and why the last one */
     uint32_t ok_count, deny_count, stall_count, resume_count;
     uint64_t stalled_until; /* ns, as the last STALL and RESUME say */
-    uint64_t last_pos; /* behind its last record */
+    uint64_t last_pos;      /* behind its last record */
     struct binding binding;
 };
 
@@ -149,7 +149,7 @@ _Noreturn void world_child(struct world *w, bool traced);
  * moved. */
 bool world_step(struct world *w);
 bool world_router_step(struct world *w); /* the in-process router alone */
-bool world_edges_step(struct world *w); /* the same without the router */
+bool world_edges_step(struct world *w);  /* the same without the router */
 /* Until nothing moves, all edges that are not paused have read all, and all their records are consumed. */
 void world_settle(struct world *w);
 void world_pass(struct world *w, uint64_t ms); /* in-process time goes on */
@@ -173,12 +173,12 @@ void edge_pub(struct edge *e, uint32_t conn, const char *subject, const char *re
               uint8_t flags);
 void edge_gate(struct edge *e, uint32_t conn, bool on);
 bool edge_stalled(const struct edge *e, uint32_t conn); /* an honest edge does not read it now */
-void edge_drains(struct edge *e, uint32_t conn); /* it is gated, and takes what it gets */
+void edge_drains(struct edge *e, uint32_t conn);        /* it is gated, and takes what it gets */
 void edge_close(struct edge *e, uint32_t conn);
 void edge_publish(struct edge *e); /* makes all records visible; the calls above do not, but when the ring is full */
 /* After an edge_read: would a line of the edge's own pass now? As frontend/link.c for one that was added just before. */
 bool edge_fence_passes(const struct edge *e, uint32_t conn);
-bool edge_read(struct edge *e);    /* drains the egress ring; true if there was something */
+bool edge_read(struct edge *e); /* drains the egress ring; true if there was something */
 void edge_replay(struct edge *e, uint32_t epoch);
 bool edge_replay_more(struct edge *e); /* true if something was written */
 

@@ -180,7 +180,8 @@ void front_authd_new(struct front *w, bool login, bool anonymous, bool nonce) {
         channel_close(&w->authd);
     w->login_count = 0;
     check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair) == 0);
-    check(channel_open(&w->authd, pair[0], "frontend", authd_rules, sizeof authd_rules / sizeof *authd_rules, w, 0) == ERR_OK);
+    check(channel_open(&w->authd, pair[0], "frontend", authd_rules, sizeof authd_rules / sizeof *authd_rules, w, 0) ==
+          ERR_OK);
     w->authd_open = true;
     check(login_open(&w->f, pair[1]) == ERR_OK);
     Bulkhead__Policy m = BULKHEAD__POLICY__INIT;
@@ -349,8 +350,8 @@ static void count(struct front *w, uint32_t slot) {
 }
 
 /* One record with these targets; false: no room. */
-static bool put_message(struct front *w, bool first, bool more, const uint32_t *slots, uint32_t slot_count, struct view subject,
-                        const void *payload, uint32_t payload_len, uint32_t header_len) {
+static bool put_message(struct front *w, bool first, bool more, const uint32_t *slots, uint32_t slot_count,
+                        struct view subject, const void *payload, uint32_t payload_len, uint32_t header_len) {
     struct record rec = {.type = first ? RECORD_DELIVER : RECORD_DELIVER_MORE,
                          .flags = more ? RECORD_MORE : 0,
                          .target_count = (uint16_t)slot_count};
@@ -375,21 +376,22 @@ static bool put_message(struct front *w, bool first, bool more, const uint32_t *
     return true;
 }
 
-static void send_message(struct front *w, const uint32_t *slots, uint32_t slot_count, struct view subject, const void *payload,
-                         uint32_t payload_len, uint32_t header_len, bool split) {
+static void send_message(struct front *w, const uint32_t *slots, uint32_t slot_count, struct view subject,
+                         const void *payload, uint32_t payload_len, uint32_t header_len, bool split) {
     if (slot_count == 0 || ring_room(&w->egress) < record_len(0, 2 * slot_count + 8, subject.len, 0, payload_len + 64))
         return;
     uint32_t first = split && slot_count > 1 ? 1 : slot_count;
     check(put_message(w, true, first < slot_count, slots, first, subject, payload, payload_len, header_len));
     if (first < slot_count)
-        check(put_message(w, false, false, slots + first, slot_count - first, subject, payload, payload_len, header_len));
+        check(
+            put_message(w, false, false, slots + first, slot_count - first, subject, payload, payload_len, header_len));
     ring_publish(&w->egress);
     for (uint32_t i = 0; i < slot_count; i++)
         count(w, slots[i]);
 }
 
-void front_router_deliver(struct front *w, uint32_t slot, uint32_t target_count, uint32_t payload_len, uint32_t header_len,
-                          bool split) {
+void front_router_deliver(struct front *w, uint32_t slot, uint32_t target_count, uint32_t payload_len,
+                          uint32_t header_len, bool split) {
     static char payload[FRONT_PAYLOAD_MAX];
     uint32_t slots[8], found = 0;
     ring_writer_refresh(&w->egress);
@@ -507,7 +509,8 @@ static void take(struct front *w, const struct record *rec, const struct record_
 void front_router(struct front *w, uint32_t most) {
     check(ring_reader_refresh(&w->ingress) && ring_writer_refresh(&w->egress));
     /* Nothing is taken whose answer might find no room: the model does not wait in the middle. */
-    for (uint32_t i = 0; i < most && ring_ready(&w->ingress) > 0 && ring_room(&w->egress) > 3 * (uint64_t)FRONT_PAYLOAD_MAX; i++) {
+    for (uint32_t i = 0;
+         i < most && ring_ready(&w->ingress) > 0 && ring_room(&w->egress) > 3 * (uint64_t)FRONT_PAYLOAD_MAX; i++) {
         struct record rec;
         struct record_parts parts;
         const uint8_t *at = ring_tail(&w->ingress);

@@ -93,8 +93,8 @@ void front_router(struct front *w, uint32_t most);
 /* One record of its own, if there is room in the ring. */
 void front_router_small(struct front *w, enum record_type type, uint32_t conn, uint32_t aux);
 /* A message for that slot and the used ones behind it, target_count at most; in several records if split. */
-void front_router_deliver(struct front *w, uint32_t slot, uint32_t target_count, uint32_t payload_len, uint32_t header_len,
-                          bool split);
+void front_router_deliver(struct front *w, uint32_t slot, uint32_t target_count, uint32_t payload_len,
+                          uint32_t header_len, bool split);
 void front_router_end_slot(struct front *w, uint32_t slot); /* SLOT_FREE, if it is used */
 /* Dies and is followed by one to which the frontend replays; what comes is held against what the first one knew. */
 void front_router_dies(struct front *w);

@@ -33,8 +33,8 @@ bool oracle_matches(const char *pattern, const char *text);
 
 /* Random ones over a small alphabet, so that they meet. */
 void oracle_random_set(struct rnd *r, struct oracle_set *o);
-void oracle_random_pattern(struct rnd *r, char *out, bool valid);  /* 32 bytes of room each */
-void oracle_random_subject(struct rnd *r, char *out, bool wild);   /* wild: perhaps tokens of wildcards, as text */
-const char *oracle_random_queue(struct rnd *r);                    /* or null */
+void oracle_random_pattern(struct rnd *r, char *out, bool valid); /* 32 bytes of room each */
+void oracle_random_subject(struct rnd *r, char *out, bool wild);  /* wild: perhaps tokens of wildcards, as text */
+const char *oracle_random_queue(struct rnd *r);                   /* or null */
 
 #endif

@@ -201,7 +201,7 @@ int main(int argc, char **argv) {
     }
     uint64_t took_ms = (now_us() - began) / 1000;
     printf("copies %llu in %llu ms, longest ping %llu us of %u, longest message to itself %llu us of %u\nok\n",
-           (unsigned long long)deliveries, (unsigned long long)took_ms, (unsigned long long)pinger[0].longest, pinger[0].count,
-           (unsigned long long)pinger[1].longest, pinger[1].count);
+           (unsigned long long)deliveries, (unsigned long long)took_ms, (unsigned long long)pinger[0].longest,
+           pinger[0].count, (unsigned long long)pinger[1].longest, pinger[1].count);
     return 0;
 }

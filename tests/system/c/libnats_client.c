@@ -14,8 +14,7 @@
 
 static const int64_t WAIT_MS = 10000;
 
-static natsConnection *connect_to(const char *port, natsConnectionHandler on_reconnect, void *closure)
-{
+static natsConnection *connect_to(const char *port, natsConnectionHandler on_reconnect, void *closure) {
     char url[64];
     natsOptions *options = NULL;
     natsConnection *connection = NULL;
@@ -32,8 +31,7 @@ static natsConnection *connect_to(const char *port, natsConnectionHandler on_rec
     return connection;
 }
 
-static void expect_text(natsSubscription *subscription, const char *text)
-{
+static void expect_text(natsSubscription *subscription, const char *text) {
     natsMsg *message = NULL;
 
     EXPECT_OK(natsSubscription_NextMsg(&message, subscription, WAIT_MS));
@@ -42,8 +40,7 @@ static void expect_text(natsSubscription *subscription, const char *text)
     natsMsg_Destroy(message);
 }
 
-static void publish_and_subscribe(natsConnection *connection)
-{
+static void publish_and_subscribe(natsConnection *connection) {
     natsSubscription *subscription = NULL;
     natsMsg *message = NULL;
     char text[16];
@@ -74,8 +71,7 @@ static void publish_and_subscribe(natsConnection *connection)
     natsSubscription_Destroy(subscription);
 }
 
-static void large_message(natsConnection *connection)
-{
+static void large_message(natsConnection *connection) {
     int64_t size = natsConnection_GetMaxPayload(connection);
     char *payload = malloc((size_t)size);
     natsSubscription *subscription = NULL;
@@ -93,8 +89,7 @@ static void large_message(natsConnection *connection)
     free(payload);
 }
 
-static void answer(natsConnection *connection, natsSubscription *subscription, natsMsg *message, void *closure)
-{
+static void answer(natsConnection *connection, natsSubscription *subscription, natsMsg *message, void *closure) {
     (void)subscription;
     (void)closure;
     EXPECT_OK(natsConnection_Publish(connection, natsMsg_GetReply(message), natsMsg_GetData(message),
@@ -102,8 +97,7 @@ static void answer(natsConnection *connection, natsSubscription *subscription, n
     natsMsg_Destroy(message);
 }
 
-static void requests(natsConnection *connection, natsConnection *responder)
-{
+static void requests(natsConnection *connection, natsConnection *responder) {
     natsSubscription *subscription = NULL;
     natsMsg *reply = NULL;
 
@@ -120,8 +114,7 @@ static void requests(natsConnection *connection, natsConnection *responder)
     EXPECT_STATUS(natsConnection_RequestString(&reply, connection, "service", "x", WAIT_MS), NATS_NO_RESPONDERS);
 }
 
-static void queue_groups(natsConnection *connection, natsConnection *other)
-{
+static void queue_groups(natsConnection *connection, natsConnection *other) {
     natsSubscription *members[2] = {NULL, NULL};
     int counts[2];
 
@@ -140,8 +133,7 @@ static void queue_groups(natsConnection *connection, natsConnection *other)
     EXPECT(counts[0] > 60 && counts[1] > 60);
 }
 
-static void headers(natsConnection *connection)
-{
+static void headers(natsConnection *connection) {
     natsSubscription *subscription = NULL;
     natsMsg *sent = NULL, *received = NULL;
     const char *value = NULL;
@@ -159,16 +151,14 @@ static void headers(natsConnection *connection)
     natsSubscription_Destroy(subscription);
 }
 
-static void count_message(natsConnection *connection, natsSubscription *subscription, natsMsg *message, void *closure)
-{
+static void count_message(natsConnection *connection, natsSubscription *subscription, natsMsg *message, void *closure) {
     (void)connection;
     (void)subscription;
     ++*(int *)closure; /* one thread delivers all messages of a subscription */
     natsMsg_Destroy(message);
 }
 
-static void drain(natsConnection *connection)
-{
+static void drain(natsConnection *connection) {
     natsSubscription *subscription = NULL;
     int count = 0;
 
@@ -188,8 +178,7 @@ struct event {
     bool happened;
 };
 
-static void on_reconnect(natsConnection *connection, void *closure)
-{
+static void on_reconnect(natsConnection *connection, void *closure) {
     struct event *event = closure;
 
     (void)connection;
@@ -199,8 +188,7 @@ static void on_reconnect(natsConnection *connection, void *closure)
     pthread_mutex_unlock(&event->lock);
 }
 
-static void reconnect(const char *port)
-{
+static void reconnect(const char *port) {
     struct event event = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false};
     natsConnection *connection = connect_to(port, on_reconnect, &event);
     natsSubscription *plain = NULL, *member = NULL;
@@ -223,8 +211,7 @@ static void reconnect(const char *port)
     natsConnection_Destroy(connection);
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     EXPECT(argc == 2);
     natsConnection *connection = connect_to(argv[1], NULL, NULL);
     natsConnection *other = connect_to(argv[1], NULL, NULL);

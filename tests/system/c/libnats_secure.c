@@ -13,7 +13,22 @@
 
 #include "expect.h"
 
-enum { USERS = 1, TOKEN, TLS, MUTUAL, MAPPED, SEED, CA, STRANGERS_CA, CERT, KEY, UNMAPPED_CERT, FEW_CERT, PUBLIC, ARGUMENTS };
+enum {
+    USERS = 1,
+    TOKEN,
+    TLS,
+    MUTUAL,
+    MAPPED,
+    SEED,
+    CA,
+    STRANGERS_CA,
+    CERT,
+    KEY,
+    UNMAPPED_CERT,
+    FEW_CERT,
+    PUBLIC,
+    ARGUMENTS
+};
 
 static char **arguments;
 static const int64_t WAIT_MS = 10000;
@@ -26,8 +41,7 @@ static struct {
     char text[8][256];
 } errors = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER};
 
-static void on_error(natsConnection *connection, natsSubscription *subscription, natsStatus status, void *closure)
-{
+static void on_error(natsConnection *connection, natsSubscription *subscription, natsStatus status, void *closure) {
     const char *last = NULL;
 
     (void)subscription, (void)closure;
@@ -41,8 +55,7 @@ static void on_error(natsConnection *connection, natsSubscription *subscription,
     pthread_mutex_unlock(&errors.lock);
 }
 
-static natsOptions *options_for(int server)
-{
+static natsOptions *options_for(int server) {
     char url[64];
     natsOptions *options = NULL;
 
@@ -55,8 +68,7 @@ static natsOptions *options_for(int server)
     return options;
 }
 
-static natsOptions *with_tls(natsOptions *options, int ca, int cert)
-{
+static natsOptions *with_tls(natsOptions *options, int ca, int cert) {
     EXPECT_OK(natsOptions_SetSecure(options, true));
     EXPECT_OK(natsOptions_LoadCATrustedCertificates(options, arguments[ca]));
     if (cert != 0)
@@ -64,26 +76,22 @@ static natsOptions *with_tls(natsOptions *options, int ca, int cert)
     return options;
 }
 
-static natsOptions *with_user(natsOptions *options, const char *user, const char *password)
-{
+static natsOptions *with_user(natsOptions *options, const char *user, const char *password) {
     EXPECT_OK(natsOptions_SetUserInfo(options, user, password));
     return options;
 }
 
-static natsOptions *with_nkey(natsOptions *options)
-{
+static natsOptions *with_nkey(natsOptions *options) {
     EXPECT_OK(natsOptions_SetNKeyFromSeed(options, arguments[PUBLIC], arguments[SEED]));
     return options;
 }
 
-static natsOptions *with_token(natsOptions *options, const char *token)
-{
+static natsOptions *with_token(natsOptions *options, const char *token) {
     EXPECT_OK(natsOptions_SetToken(options, token));
     return options;
 }
 
-static natsConnection *connect_with(natsOptions *options)
-{
+static natsConnection *connect_with(natsOptions *options) {
     natsConnection *connection = NULL;
 
     EXPECT_OK(natsConnection_Connect(&connection, options));
@@ -91,15 +99,14 @@ static natsConnection *connect_with(natsOptions *options)
     return connection;
 }
 
-static void echo(natsConnection *connection, natsSubscription *subscription, natsMsg *message, void *closure)
-{
+static void echo(natsConnection *connection, natsSubscription *subscription, natsMsg *message, void *closure) {
     (void)subscription, (void)closure;
-    natsConnection_Publish(connection, natsMsg_GetReply(message), natsMsg_GetData(message), natsMsg_GetDataLength(message));
+    natsConnection_Publish(connection, natsMsg_GetReply(message), natsMsg_GetData(message),
+                           natsMsg_GetDataLength(message));
     natsMsg_Destroy(message);
 }
 
-static void expect_works(natsOptions *options)
-{
+static void expect_works(natsOptions *options) {
     natsConnection *connection = connect_with(options);
     natsSubscription *subscription = NULL;
     natsMsg *answer = NULL;
@@ -119,8 +126,7 @@ static void expect_works(natsOptions *options)
     natsConnection_Destroy(connection);
 }
 
-static void expect_refused(natsOptions *options)
-{
+static void expect_refused(natsOptions *options) {
     natsConnection *connection = NULL;
 
     EXPECT_STATUS(natsConnection_Connect(&connection, options), NATS_CONNECTION_AUTH_FAILED);
@@ -128,16 +134,14 @@ static void expect_refused(natsOptions *options)
 }
 
 /* A handshake that fails: which status it is depends on who notices first. */
-static void expect_no_tls(natsOptions *options)
-{
+static void expect_no_tls(natsOptions *options) {
     natsConnection *connection = NULL;
 
     EXPECT(natsConnection_Connect(&connection, options) != NATS_OK);
     natsOptions_Destroy(options);
 }
 
-static void expect_denied(int n, const char *text)
-{
+static void expect_denied(int n, const char *text) {
     pthread_mutex_lock(&errors.lock);
     while (errors.count <= n)
         pthread_cond_wait(&errors.more, &errors.lock); /* the test ends a program that waits for ever */
@@ -148,8 +152,7 @@ static void expect_denied(int n, const char *text)
 }
 
 /* One after the other: the library tells the last error only. */
-static void permissions(natsConnection *connection)
-{
+static void permissions(natsConnection *connection) {
     natsSubscription *subscription = NULL, *good = NULL;
     natsMsg *message = NULL;
 
@@ -174,8 +177,7 @@ static void permissions(natsConnection *connection)
     natsConnection_Destroy(connection);
 }
 
-static void accounts(natsConnection *a, natsConnection *b)
-{
+static void accounts(natsConnection *a, natsConnection *b) {
     natsSubscription *of_a = NULL, *of_b = NULL;
     natsMsg *message = NULL;
 
@@ -196,8 +198,7 @@ static void accounts(natsConnection *a, natsConnection *b)
     natsConnection_Destroy(b);
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     arguments = argv;
     EXPECT(argc == ARGUMENTS);
     expect_works(with_user(options_for(USERS), "ann", "pa"));
@@ -207,7 +208,8 @@ int main(int argc, char **argv)
     expect_works(with_token(options_for(TOKEN), "t0k3n"));
     expect_refused(with_token(options_for(TOKEN), "no"));
     permissions(connect_with(with_user(options_for(USERS), "few", "p")));
-    accounts(connect_with(with_user(options_for(USERS), "ann", "pa")), connect_with(with_user(options_for(USERS), "bob", "pb")));
+    accounts(connect_with(with_user(options_for(USERS), "ann", "pa")),
+             connect_with(with_user(options_for(USERS), "bob", "pb")));
 
     expect_works(with_tls(with_user(options_for(TLS), "ann", "pa"), CA, 0));
     expect_refused(with_tls(with_user(options_for(TLS), "ann", "no"), CA, 0));

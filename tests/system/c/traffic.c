@@ -48,7 +48,7 @@ struct sub {
 struct group {
     uint32_t p, k;
     bool any_p;
-    uint8_t *got[PUBLISHERS];    /* bitmap by number */
+    uint8_t *got[PUBLISHERS]; /* bitmap by number */
     uint32_t count[PUBLISHERS];
 };
 
@@ -59,7 +59,7 @@ struct loop {
     const char *name;
     struct wire a, b;
     uint32_t index, state, cycle, got, rounds;
-    uint32_t owed; /* cycles that the mark waits for */
+    uint32_t owed;              /* cycles that the mark waits for */
     uint64_t began, moved, due; /* due: when the next batch of a publisher is to be sent; 0: not by time */
 };
 
@@ -153,8 +153,10 @@ static void client_message(struct loop *l, struct wire *w, const struct wire_msg
     uint32_t number = any_k ? s : n;
     if (b->kind == SUB_QUEUE ? number < b->next[p] : number != b->next[p])
         fail("client %u sid %u (%s): message %u of publisher %u on %s, expected %u%s", l->index, m->sid,
-             b->kind == SUB_QUEUE ? "queue" : any_p || any_k ? "wildcard" : "literal", number, p, subject, b->next[p],
-             number < b->next[p] ? ": doubled or out of order" : ": some are lost");
+             b->kind == SUB_QUEUE ? "queue"
+             : any_p || any_k     ? "wildcard"
+                                  : "literal",
+             number, p, subject, b->next[p], number < b->next[p] ? ": doubled or out of order" : ": some are lost");
     b->next[p] = number + 1;
     if (b->kind == SUB_QUEUE)
         group_take(&group[b->group], p, n);
@@ -356,7 +358,8 @@ static void ignore_pong(struct loop *l, struct wire *w) {
 static void ask_begin(struct loop *l) {
     l->began = now_us();
     l->state = l->cycle % 8 == 7; /* 1: nobody is there */
-    wire_print(&l->a, "PUB %s.%u inbox.%u.%u 4\r\nhelp\r\n", l->state ? "nobody" : "somebody", l->index % 2, l->index, l->cycle);
+    wire_print(&l->a, "PUB %s.%u inbox.%u.%u 4\r\nhelp\r\n", l->state ? "nobody" : "somebody", l->index % 2, l->index,
+               l->cycle);
 }
 
 static void ask_message(struct loop *l, struct wire *w, const struct wire_msg *m) {
@@ -464,7 +467,8 @@ static void turn(void) {
         for (uint32_t i = 0; i < all_loops[kind].count; i++) {
             const struct loop *l = &all_loops[kind].at[i];
             if (now - l->moved > deadline_us())
-                fail("%s %u: nothing moves (state %u, cycle %u, got %u)", l->name, l->index, l->state, l->cycle, l->got);
+                fail("%s %u: nothing moves (state %u, cycle %u, got %u)", l->name, l->index, l->state, l->cycle,
+                     l->got);
         }
     }
     for (uint32_t p = 0; p < PUBLISHERS; p++)

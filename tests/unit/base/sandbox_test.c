@@ -226,10 +226,14 @@ static const struct {
     enum expected expected;
     int landlock;
 } relaxed_rows[] = {
-    {"landlock", do_open_freely, WORKS, 0},   {"landlock", do_socket_freely, KILLED, 0},
-    {"seccomp", do_socket_freely, WORKS, 0},  {"seccomp", do_open, WORKS, 1},
-    {"seccomp,landlock", do_socket_freely, WORKS, 0}, {"seccomp,landlock", do_open_freely, WORKS, 0},
-    {"", do_socket_freely, KILLED, 0},        {"", do_open, WORKS, 1},
+    {"landlock", do_open_freely, WORKS, 0},
+    {"landlock", do_socket_freely, KILLED, 0},
+    {"seccomp", do_socket_freely, WORKS, 0},
+    {"seccomp", do_open, WORKS, 1},
+    {"seccomp,landlock", do_socket_freely, WORKS, 0},
+    {"seccomp,landlock", do_open_freely, WORKS, 0},
+    {"", do_socket_freely, KILLED, 0},
+    {"", do_open, WORKS, 1},
     {"seccomp", do_not_fork, WORKS, 0},
 };
 

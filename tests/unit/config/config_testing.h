@@ -52,7 +52,8 @@ static const char *test_environment(void *owner, const char *name) {
     return pair_find(test_variables, name);
 }
 
-static const struct source test_source = {NULL, test_open, test_probe, test_folder, test_environment, NULL, NULL, false};
+static const struct source test_source = {NULL, test_open, test_probe, test_folder, test_environment,
+                                          NULL, NULL,      false};
 
 /* A configuration from one text, called t.conf. */
 static inline enum err test_read(struct config *c, const char *text) {

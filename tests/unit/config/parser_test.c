@@ -83,7 +83,9 @@ START_TEST(last_key_without_a_value) {
     static const struct pair rows[] = {{"foo", "1:3"},
                                        {"port: 4222\nauthorization", "2:14"},
                                        {"port: 4222\ntls\n", "3:1"},
-                                       {"\x7f" "ELF\x02", "1:5"},
+                                       {"\x7f"
+                                        "ELF\x02",
+                                        "1:5"},
                                        {"[", "1:1"},
                                        {"'foo'", "1:5"},
                                        {"log_file: \"", "1:11"}};
@@ -101,9 +103,9 @@ START_TEST(variables_that_are_cut) {
     static const struct {
         const char *text;
         bool cut;
-    } rows[] = {{"a", false},     {"a,b", true},         {"a;", true},    {"a}b", true}, {"a\nb", true},
-                {"a \n", false},  {"\"a,b\"", false},   {"'a,b'", false}, {"1,2", true},  {"[ 1, 2 ]", false},
-                {"a\\x2c", false}, {"{ a: 1, b: 2 }", false}};
+    } rows[] = {{"a", false},   {"a,b", true},       {"a;", true},       {"a}b", true},
+                {"a\nb", true}, {"a \n", false},     {"\"a,b\"", false}, {"'a,b'", false},
+                {"1,2", true},  {"[ 1, 2 ]", false}, {"a\\x2c", false},  {"{ a: 1, b: 2 }", false}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const struct pair environment[] = {{"X", rows[i].text}, {NULL, NULL}};
         test_variables = environment;

@@ -78,7 +78,7 @@ static void make_files(void) {
 }
 
 static void read_config(const char *text) {
-    static const struct source source = {NULL,           test_open,   test_probe, test_folder, test_environment,
+    static const struct source source = {NULL,           test_open,    test_probe, test_folder, test_environment,
                                          tls_check_pair, tls_check_ca, false};
     make_files();
     files[0].text = text;

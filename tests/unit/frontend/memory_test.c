@@ -147,7 +147,8 @@ static void scene_crowd(void) {
 
 static void scene_login(void) {
     char text[1600];
-    snprintf(text, sizeof text, "CONNECT {\"verbose\":false,\"user\":\"a\",\"name\":\"n\",\"pass\":\"%0800d\"}\r\nSUB a 1\r\n", 7);
+    snprintf(text, sizeof text,
+             "CONNECT {\"verbose\":false,\"user\":\"a\",\"name\":\"n\",\"pass\":\"%0800d\"}\r\nSUB a 1\r\n", 7);
     join(&client[0], text);
     front_authd_bind(&w, 0, 0);
     turns();
@@ -175,9 +176,9 @@ static const struct scene {
     void (*run)(void);
     bool login, tls;
 } scenes[] = {
-    {"hello", scene_hello, false, false},   {"lines", scene_lines, false, false}, {"cut", scene_cut, false, false},
-    {"pings", scene_pings, false, false},   {"large", scene_large, false, false}, {"subs", scene_subs, false, false},
-    {"close", scene_close, false, false},   {"crowd", scene_crowd, false, false}, {"login", scene_login, true, false},
+    {"hello", scene_hello, false, false}, {"lines", scene_lines, false, false}, {"cut", scene_cut, false, false},
+    {"pings", scene_pings, false, false}, {"large", scene_large, false, false}, {"subs", scene_subs, false, false},
+    {"close", scene_close, false, false}, {"crowd", scene_crowd, false, false}, {"login", scene_login, true, false},
     {"tls", scene_tls, false, true},
 };
 
@@ -207,8 +208,8 @@ static void look_at_client(const char *name, long at, uint64_t kicked) {
     bool gone = closed(&client[0]);
     uint64_t more = counted(COUNTER_MEMORY_KICKED) - kicked;
     ck_assert_msg(gone ? more == 1 || client[0].infos == 0 : client[0].messages == expected,
-                  "%s, allocation %ld: closed %d, counted %lu, messages %lu of %lu", name, at, gone, (unsigned long)more,
-                  (unsigned long)client[0].messages, (unsigned long)expected);
+                  "%s, allocation %ld: closed %d, counted %lu, messages %lu of %lu", name, at, gone,
+                  (unsigned long)more, (unsigned long)client[0].messages, (unsigned long)expected);
 }
 
 static void leave_all(void) {

@@ -18,7 +18,7 @@ enum key { P256, RSA2048, RSA1024, RSA512, ED25519, P224, DSA2048, KEYS };
 static const struct spec {
     const char *name, *issuer, *extensions;
     enum key key;
-    int days; /* that it has been valid for, of 2; 0: it begins now */
+    int days;           /* that it has been valid for, of 2; 0: it begins now */
     const char *digest; /* of its signature; null: SHA-256 */
 } specs[] = {
     {"root", NULL, CA, .key = P256},
@@ -101,9 +101,11 @@ static struct made {
 static EVP_PKEY *make_dsa(void) {
     EVP_PKEY *params = NULL, *key = NULL;
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "DSA", NULL);
-    ck_assert(EVP_PKEY_paramgen_init(ctx) == 1 && EVP_PKEY_CTX_set_params(ctx, (OSSL_PARAM[]){
-        OSSL_PARAM_construct_size_t("pbits", &(size_t){2048}), OSSL_PARAM_construct_size_t("qbits", &(size_t){256}),
-        OSSL_PARAM_construct_end()}) == 1 && EVP_PKEY_paramgen(ctx, &params) == 1);
+    ck_assert(EVP_PKEY_paramgen_init(ctx) == 1 &&
+              EVP_PKEY_CTX_set_params(ctx, (OSSL_PARAM[]){OSSL_PARAM_construct_size_t("pbits", &(size_t){2048}),
+                                                          OSSL_PARAM_construct_size_t("qbits", &(size_t){256}),
+                                                          OSSL_PARAM_construct_end()}) == 1 &&
+              EVP_PKEY_paramgen(ctx, &params) == 1);
     EVP_PKEY_CTX_free(ctx);
     ctx = EVP_PKEY_CTX_new(params, NULL);
     ck_assert(EVP_PKEY_keygen_init(ctx) == 1 && EVP_PKEY_keygen(ctx, &key) == 1);
@@ -114,13 +116,20 @@ static EVP_PKEY *make_dsa(void) {
 
 static EVP_PKEY *make_key(enum key kind) {
     switch (kind) {
-    case P256: return EVP_EC_gen("P-256");
-    case P224: return EVP_EC_gen("P-224");
-    case RSA2048: return EVP_RSA_gen(2048);
-    case RSA1024: return EVP_RSA_gen(1024);
-    case RSA512: return EVP_RSA_gen(512);
-    case ED25519: return EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
-    default: return make_dsa();
+    case P256:
+        return EVP_EC_gen("P-256");
+    case P224:
+        return EVP_EC_gen("P-224");
+    case RSA2048:
+        return EVP_RSA_gen(2048);
+    case RSA1024:
+        return EVP_RSA_gen(1024);
+    case RSA512:
+        return EVP_RSA_gen(512);
+    case ED25519:
+        return EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+    default:
+        return make_dsa();
     }
 }
 
@@ -168,7 +177,8 @@ static X509 *make(int i) {
     X509_set_pubkey(x, made[i].key);
     X509_gmtime_adj(X509_getm_notBefore(x), -86400L * s->days);
     X509_gmtime_adj(X509_getm_notAfter(x), 86400L * (2 - s->days));
-    X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_UTF8, (const unsigned char *)s->name, -1, -1, 0);
+    X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_UTF8, (const unsigned char *)s->name, -1, -1,
+                               0);
     X509_set_issuer_name(x, X509_get_subject_name(by == i ? x : made[by].x));
     if (s->extensions)
         add_extensions(x, s->extensions);
@@ -178,7 +188,7 @@ static X509 *make(int i) {
     return x;
 }
 
-static STACK_OF(X509) *make_all(const char *names) {
+static STACK_OF(X509) * make_all(const char *names) {
     STACK_OF(X509) *all = sk_X509_new_null();
     for (size_t len; *names; names += len + (names[len] == ' ')) {
         len = strcspn(names, " ");

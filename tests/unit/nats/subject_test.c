@@ -224,7 +224,8 @@ static bool oracle_covers(const struct tokens *a, const struct tokens *b) {
 
 /* The token that a subject must have there to be matched; null: any. */
 static const char *needed(const struct tokens *t, size_t i) {
-    bool free_one = i >= t->count || strcmp(t->text[i], "*") == 0 || (i + 1 == t->count && strcmp(t->text[i], ">") == 0);
+    bool free_one =
+        i >= t->count || strcmp(t->text[i], "*") == 0 || (i + 1 == t->count && strcmp(t->text[i], ">") == 0);
     return free_one ? NULL : t->text[i];
 }
 

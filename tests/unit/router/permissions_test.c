@@ -135,7 +135,8 @@ START_TEST(test_table) {
     lines_of(&o, l->set);
     struct permissions *p = compiled(&o);
     for (int again = 0; again < 2; again++) /* the second time it is remembered */
-        ck_assert_msg(answer(p, l->what, view_text(l->subject), l->queue ? view_text(l->queue) : (struct view){0}) == l->allowed,
+        ck_assert_msg(answer(p, l->what, view_text(l->subject), l->queue ? view_text(l->queue) : (struct view){0}) ==
+                          l->allowed,
                       "%s: %c %s %s", l->set, l->what, l->subject, l->queue ? l->queue : "");
     permissions_free(p);
 }
@@ -168,7 +169,8 @@ static void ask(struct rnd *r, struct permissions *p, const struct oracle_set *o
     if (!good) {
         oracle_print(o);
         printf("seed %llu: subject %s %s, pattern %s, queue %s: publish %d, subscribe %d, deliver %d %d, plain %d\n",
-               (unsigned long long)seed, subject, delivered, pattern, queue ? queue : "-", publish, subscribe, deliver, again, plain);
+               (unsigned long long)seed, subject, delivered, pattern, queue ? queue : "-", publish, subscribe, deliver,
+               again, plain);
     }
     ck_assert(good);
 }
@@ -203,7 +205,8 @@ static void append(uint32_t number, uint32_t count, enum book_rule_kind kind, co
     for (uint32_t i = 0; i < count; i++) {
         char subject[64];
         snprintf(subject, sizeof subject, format, i);
-        ck_assert_int_eq(book_rules_add(rules, BOOK_RULES_BYTES_MAX, kind, view_text(subject), (struct view){0}), ERR_OK);
+        ck_assert_int_eq(book_rules_add(rules, BOOK_RULES_BYTES_MAX, kind, view_text(subject), (struct view){0}),
+                         ERR_OK);
     }
     ck_assert_int_eq(book_append(&w.book, BOOK_RULES, rules, (uint32_t)sizeof *rules + rules->bytes), ERR_OK);
     free(rules);

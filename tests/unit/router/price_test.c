@@ -120,7 +120,8 @@ START_TEST(test_shapes) {
             ck_abort_msg("%s: %u take %lu bytes and are charged %lu", shapes[_i].name, n + 1, taken, charged);
     }
     uint64_t taken = sublist_bytes(s) + (uint64_t)count * SUBLIST_SUB_BYTES;
-    ck_assert_msg(charged * 100 <= taken * shapes[_i].most, "%s: charged %lu for %lu bytes", shapes[_i].name, charged, taken);
+    ck_assert_msg(charged * 100 <= taken * shapes[_i].most, "%s: charged %lu for %lu bytes", shapes[_i].name, charged,
+                  taken);
     if (getenv("PRICES"))
         printf("%-32s taken %5.1f charged %5.1f each, %.0f %%\n", shapes[_i].name, (double)taken / count,
                (double)charged / count, 100.0 * (double)charged / (double)taken);

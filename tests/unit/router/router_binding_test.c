@@ -85,7 +85,8 @@ END_TEST
 
 START_TEST(test_lengths) {
     setup();
-    static const uint32_t lens[] = {0, 1, sizeof(struct binding) - 1, sizeof(struct binding) + 1, 2 * sizeof(struct binding)};
+    static const uint32_t lens[] = {0, 1, sizeof(struct binding) - 1, sizeof(struct binding) + 1,
+                                    2 * sizeof(struct binding)};
     for (size_t i = 0; i < sizeof lens / sizeof *lens; i++) {
         uint32_t n = edge_number(a);
         uint8_t bytes[2 * sizeof(struct binding)] = {0};
@@ -103,6 +104,7 @@ START_TEST(test_lengths) {
 END_TEST
 
 /* Honestly sealed, but not for this. */
+/* clang-format off */
 static void other_link(struct binding *x) { x->link = 1; }
 static void other_incarnation(struct binding *x) { x->incarnation++; }
 static void other_kind(struct binding *x) { x->kind = LINK_GATEWAYD; }
@@ -113,15 +115,21 @@ static void account_unknown(struct binding *x) { x->account = 9; }
 static void account_zero(struct binding *x) { x->account = 0; }
 static void account_huge(struct binding *x) { x->account = UINT32_MAX; }
 static void generation_zero(struct binding *x) { x->generation = 0; }
+/* clang-format on */
 
 static const struct {
     const char *name;
     void (*change)(struct binding *b);
-} unfit[] = {{"another link", other_link},          {"another incarnation", other_incarnation},
-             {"another kind", other_kind},          {"another connection", other_conn},
-             {"an expired one", expired},           {"one that expires now", expires_now},
-             {"an unknown account", account_unknown}, {"account 0", account_zero},
-             {"a huge account", account_huge},      {"generation 0", generation_zero}};
+} unfit[] = {{"another link", other_link},
+             {"another incarnation", other_incarnation},
+             {"another kind", other_kind},
+             {"another connection", other_conn},
+             {"an expired one", expired},
+             {"one that expires now", expires_now},
+             {"an unknown account", account_unknown},
+             {"account 0", account_zero},
+             {"a huge account", account_huge},
+             {"generation 0", generation_zero}};
 
 START_TEST(test_unfit) {
     setup();

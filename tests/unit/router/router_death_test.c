@@ -105,7 +105,8 @@ END_TEST
 
 static uint64_t lives, deaths_in_takeover, deaths_in_turns, deaths_idle;
 
-#define POINT(f, hits, steps) {#f, (const void *)(uintptr_t)(f), hits, steps}
+#define POINT(f, hits, steps)                                                                                          \
+    { #f, (const void *)(uintptr_t)(f), hits, steps }
 struct point {
     const char *name;
     const void *at;
@@ -113,16 +114,17 @@ struct point {
     uint32_t steps; /* at most so many instructions further */
 };
 static const struct point points[] = {
-    POINT(turn_commit, 2, 60),      POINT(turn_commit, 4, 500),    POINT(turn_commit, 3, 250),   POINT(turn_run, 3, 3000),
-    POINT(record_handle, 30, 500),  POINT(publish, 20, 1000),      POINT(interest_sub, 8, 1500), POINT(interest_unsub, 3, 800),
-    POINT(interest_drop, 4, 400),   POINT(admit_bind, 3, 2000),    POINT(admit_close, 2, 600),   POINT(egress_marks_write, 2, 300),
-    POINT(takeover_begin, 1, 6000), POINT(takeover_step, 3, 4000), POINT(note_send, 2, 60),     POINT(rights_publish, 8, 800),
-    POINT(rights_deliver, 8, 800),
+    POINT(turn_commit, 2, 60),      POINT(turn_commit, 4, 500),    POINT(turn_commit, 3, 250),
+    POINT(turn_run, 3, 3000),       POINT(record_handle, 30, 500), POINT(publish, 20, 1000),
+    POINT(interest_sub, 8, 1500),   POINT(interest_unsub, 3, 800), POINT(interest_drop, 4, 400),
+    POINT(admit_bind, 3, 2000),     POINT(admit_close, 2, 600),    POINT(egress_marks_write, 2, 300),
+    POINT(takeover_begin, 1, 6000), POINT(takeover_step, 3, 4000), POINT(note_send, 2, 60),
+    POINT(rights_publish, 8, 800),  POINT(rights_deliver, 8, 800),
 };
 static const struct point rights_points[] = {
-    POINT(replies_give, 20, 500),  POINT(replies_spend, 30, 500),       POINT(replies_recover, 1, 3000), POINT(turn_commit, 4, 300),
-    POINT(rights_publish, 30, 900), POINT(rights_recheck_step, 2, 5000), POINT(interest_drop, 8, 600),    POINT(publish, 30, 900),
-    POINT(record_deny_removed, 8, 300),
+    POINT(replies_give, 20, 500), POINT(replies_spend, 30, 500),  POINT(replies_recover, 1, 3000),
+    POINT(turn_commit, 4, 300),   POINT(rights_publish, 30, 900), POINT(rights_recheck_step, 2, 5000),
+    POINT(interest_drop, 8, 600), POINT(publish, 30, 900),        POINT(record_deny_removed, 8, 300),
 };
 static const struct point *points_now;
 static uint32_t points_count;
@@ -192,10 +194,11 @@ static bool at_rest(void) {
 _Noreturn static void give_up(void) {
     for (uint32_t i = 0; i < LINKS; i++) {
         const struct edge *e = &w.edge[i];
-        printf("link %u%s: ingress %llu of %llu consumed, egress %llu of %llu read, replay %llu of %llu\n", i, e->bad ? " (bad)" : "",
-               (unsigned long long)e->ingress.consumed_pos, (unsigned long long)e->ingress.head_pos,
-               (unsigned long long)e->egress.tail_pos, (unsigned long long)e->egress.produced_pos,
-               (unsigned long long)e->snapshot_at, (unsigned long long)e->snapshot_len);
+        printf("link %u%s: ingress %llu of %llu consumed, egress %llu of %llu read, replay %llu of %llu\n", i,
+               e->bad ? " (bad)" : "", (unsigned long long)e->ingress.consumed_pos,
+               (unsigned long long)e->ingress.head_pos, (unsigned long long)e->egress.tail_pos,
+               (unsigned long long)e->egress.produced_pos, (unsigned long long)e->snapshot_at,
+               (unsigned long long)e->snapshot_len);
     }
     char command[64];
     snprintf(command, sizeof command, "head -3 /proc/%d/status", (int)w.child);
@@ -329,7 +332,8 @@ START_TEST(test_death_at_any_instruction) {
     }
     printf("%llu seeds, %llu routers; deaths: %llu in a takeover, %llu in traffic, %llu of them idle\n",
            (unsigned long long)(seed - env_number("ROUTER_DEATH_SEED", 1)), (unsigned long long)lives,
-           (unsigned long long)deaths_in_takeover, (unsigned long long)deaths_in_turns, (unsigned long long)deaths_idle);
+           (unsigned long long)deaths_in_takeover, (unsigned long long)deaths_in_turns,
+           (unsigned long long)deaths_idle);
 }
 END_TEST
 
@@ -339,8 +343,8 @@ enum { ASKED = 24, ANSWERS = 3, ALLOWED = 2, SUBS = 40, ROUNDS = 6 };
 
 static uint32_t answered[ASKED];
 
-static void count_answer(struct edge *e, uint32_t slot, const struct record *rec, struct view subject, struct view reply,
-                         const uint8_t *payload) {
+static void count_answer(struct edge *e, uint32_t slot, const struct record *rec, struct view subject,
+                         struct view reply, const uint8_t *payload) {
     (void)e, (void)slot, (void)rec, (void)reply, (void)payload;
     char name[16];
     snprintf(name, sizeof name, "%.*s", (int)subject.len, subject.at);
@@ -410,7 +414,8 @@ static void round_of_removals(struct rnd *r, uint32_t user, uint32_t round) {
         settle();
     ck_assert_uint_eq(e->conn[user].deny_count - denied, SUBS / 2);
     for (uint32_t i = 0; i < SUBS; i++)
-        ck_assert_msg(e->sub[slots[i]].used == (i % 2 == 0), "seed %llu round %u: subscription %u", (unsigned long long)seed, round, i);
+        ck_assert_msg(e->sub[slots[i]].used == (i % 2 == 0), "seed %llu round %u: subscription %u",
+                      (unsigned long long)seed, round, i);
     for (uint32_t i = 0; i < SUBS; i += 2)
         edge_unsub(e, user, slots[i], 0, 0);
 }
@@ -441,7 +446,8 @@ START_TEST(test_rights_at_any_instruction) {
     }
     printf("rights: %llu seeds, %llu routers; deaths: %llu in a takeover, %llu in traffic, %llu of them idle\n",
            (unsigned long long)(seed - env_number("ROUTER_DEATH_SEED", 1)), (unsigned long long)lives,
-           (unsigned long long)deaths_in_takeover, (unsigned long long)deaths_in_turns, (unsigned long long)deaths_idle);
+           (unsigned long long)deaths_in_takeover, (unsigned long long)deaths_in_turns,
+           (unsigned long long)deaths_idle);
 }
 END_TEST
 

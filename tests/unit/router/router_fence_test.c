@@ -103,7 +103,8 @@ START_TEST(test_any_pace) {
         edge_read(b);
         if (edge_fence_passes(b, b_conn)) {
             passed++;
-            ck_assert_msg(b->sub[slot].delivered >= done, "seed %d step %u: %u of %u", _i, i, b->sub[slot].delivered, done);
+            ck_assert_msg(b->sub[slot].delivered >= done, "seed %d step %u: %u of %u", _i, i, b->sub[slot].delivered,
+                          done);
         } else {
             held++;
         }

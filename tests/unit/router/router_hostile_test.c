@@ -41,10 +41,12 @@ static void teardown(void) {
 /* ---- flipping ---- */
 
 /* Both have ten bytes; every mixture of the two lies in the ring at some moment. */
-static const char *const pairs[][2] = {
-    {"_GX_.abcde", "_GR_.abcde"}, /* reserved */
-    {"fo.bar.baz", "fo bar.baz"}, {"fo.bar.baz", "fo\rbar.baz"}, {"fo.bar.baz", "fo\nbar.baz"}, {"fo.bar.baz", "fo\tbar.baz"},
-    {"aaaaaaaaaa", "bbbbbbbbbb"}, /* both allowed: one of them or a mixture, and matched as that */
+static const char *const pairs[]
+                              [2] = {
+                                  {"_GX_.abcde", "_GR_.abcde"}, /* reserved */
+                                  {"fo.bar.baz", "fo bar.baz"},  {"fo.bar.baz", "fo\rbar.baz"},
+                                  {"fo.bar.baz", "fo\nbar.baz"}, {"fo.bar.baz", "fo\tbar.baz"},
+                                  {"aaaaaaaaaa", "bbbbbbbbbb"}, /* both allowed: one of them or a mixture, and matched as that */
 };
 enum { PAIRS = sizeof pairs / sizeof *pairs };
 
@@ -92,8 +94,8 @@ static void flip_rounds(const char *const *pair, bool reply, uint64_t ms) {
         for (int i = 0; i < 40; i++) {
             if (i == 20)
                 at = a->ingress.head_off;
-            edge_put(a, &rec, NULL, 0, reply ? VIEW("x") : view_of(pair[0], 10), reply ? view_of(pair[0], 10) : (struct view){0},
-                     "payload");
+            edge_put(a, &rec, NULL, 0, reply ? VIEW("x") : view_of(pair[0], 10),
+                     reply ? view_of(pair[0], 10) : (struct view){0}, "payload");
         }
         flipped = (char *)a->ingress.area + at + RECORD_HEADER + reply;
         atomic_store(&flipping, true);
@@ -121,9 +123,11 @@ END_TEST
 /* A fan-out that takes several turns goes on with what was checked in the first, whatever the record has become. */
 static struct record fanout_before;
 
+/* clang-format off */
 static void become_dirty(uint8_t *at) { memcpy(at + RECORD_HEADER, "w\r\ne", 4); }
 static void become_reserved(uint8_t *at) { memcpy(at + RECORD_HEADER, "_GR_.x.x.x", 10); }
 static void become_other_subject(uint8_t *at) { memcpy(at + RECORD_HEADER, "other.name", 10); }
+/* clang-format on */
 static void become_other_connection(uint8_t *at) {
     struct record rec = fanout_before;
     rec.conn = conn + 1;
@@ -138,7 +142,9 @@ static void become_close(uint8_t *at) {
     struct record rec = {.type = RECORD_CLOSE, .conn = conn, .len = RECORD_HEADER};
     memcpy(at, &rec, sizeof rec);
 }
+/* clang-format off */
 static void become_garbage(uint8_t *at) { memset(at, 0xff, RECORD_HEADER); }
+/* clang-format on */
 static void become_headed(uint8_t *at) {
     struct record rec = fanout_before;
     rec.aux = 4000;
@@ -162,8 +168,8 @@ static void verify_wide(struct edge *e, uint32_t slot, const struct record *rec,
     (void)e, (void)slot, (void)payload;
     if (view_equal(subject, VIEW("next")))
         return;
-    ck_assert_msg(view_equal(subject, VIEW("wide.wide.")) || view_equal(subject, VIEW("wide.wide1")), "delivered as %.*s",
-                  (int)subject.len, subject.at);
+    ck_assert_msg(view_equal(subject, VIEW("wide.wide.")) || view_equal(subject, VIEW("wide.wide1")),
+                  "delivered as %.*s", (int)subject.len, subject.at);
     ck_assert_uint_eq(reply.len, 0);
     ck_assert_uint_eq(rec->payload_len, 20000);
     ck_assert_uint_eq(rec->aux, 0);
@@ -243,7 +249,8 @@ START_TEST(test_garbage) {
             case 1: {
                 struct record_sub fixed = {rnd_below(&r, 20), rnd_below(&r, 20), 0, 0};
                 struct record rec = {.type = RECORD_SUB, .conn = number};
-                edge_put(a, &rec, &fixed, sizeof fixed, VIEW("a.*"), rnd_below(&r, 2) ? VIEW("q") : (struct view){0}, NULL);
+                edge_put(a, &rec, &fixed, sizeof fixed, VIEW("a.*"), rnd_below(&r, 2) ? VIEW("q") : (struct view){0},
+                         NULL);
                 break;
             }
             case 2: {
@@ -272,7 +279,8 @@ START_TEST(test_garbage) {
             a->paused = true;
         }
         if (rnd_below(&r, 50) == 0) {
-            atomic_store(&((struct ring_credit *)a->egress_map.credit)->consumed_pos, rnd_next(&r) >> rnd_below(&r, 64));
+            atomic_store(&((struct ring_credit *)a->egress_map.credit)->consumed_pos,
+                         rnd_next(&r) >> rnd_below(&r, 64));
             a->paused = true;
         }
         if (rnd_below(&r, 20) == 0)

@@ -214,7 +214,8 @@ static void balance(uint32_t op) {
             continue;
         uint64_t bytes = sublist_bytes(acc->sublist) + (uint64_t)acc->sub_count * SUBLIST_SUB_BYTES;
         if (acc->held_bytes != bytes || acc->used_bytes > bytes)
-            ck_abort_msg("operation %u, account %u: %lu bytes in the books, %lu are there", op, i, acc->held_bytes, bytes);
+            ck_abort_msg("operation %u, account %u: %lu bytes in the books, %lu are there", op, i, acc->held_bytes,
+                         bytes);
         held += bytes;
         used += acc->used_bytes;
         leaving += acc->leaving_bytes;
@@ -227,10 +228,12 @@ static void balance(uint32_t op) {
             for (uint32_t s = c ? c->first_sub : 0; s; s = router_sub(r, s)->conn_next, subs++)
                 price += sublist_price_of(account_find(r, c->account)->sublist, router_sub(r, s));
             if (c && (c->sub_bytes != price || c->sub_bytes_most < price))
-                ck_abort_msg("operation %u, connection %u: %lu in the books, its price is %lu", op, n, c->sub_bytes, price);
+                ck_abort_msg("operation %u, connection %u: %lu in the books, its price is %lu", op, n, c->sub_bytes,
+                             price);
         }
     }
-    if (r->held_bytes != held || r->used_bytes != used || r->leaving_bytes != leaving || leaving != 0 || subs != r->sub_count)
+    if (r->held_bytes != held || r->used_bytes != used || r->leaving_bytes != leaving || leaving != 0 ||
+        subs != r->sub_count)
         ck_abort_msg("operation %u: %lu of %lu bytes in the books, %lu of %lu used, %lu of %lu are leaving", op,
                      r->held_bytes, held, r->used_bytes, used, r->leaving_bytes, leaving);
 }
@@ -252,7 +255,8 @@ static void reopen(struct client *c, struct rnd *rnd) {
 }
 
 static void subscribe(struct client *c, struct rnd *rnd) {
-    static const char *const forms[] = {"a.%u", "a.*.%u", "%u.>", "*.*.x%u.*.>", "aa.bb.cc.dd.ee.ff.gg.hh.ii.jj.kk.ll.mm.nn.oo.pp.*.%u"};
+    static const char *const forms[] = {"a.%u", "a.*.%u", "%u.>", "*.*.x%u.*.>",
+                                        "aa.bb.cc.dd.ee.ff.gg.hh.ii.jj.kk.ll.mm.nn.oo.pp.*.%u"};
     char subject[EDGE_TEXT_MAX], queue[80] = "";
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"

@@ -72,8 +72,9 @@ static void settle(void) {
     uint64_t until = clock_mono_ms() + 10000;
     edge_publish(e);
     for (int quiet = 0; quiet < 20;) {
-        ck_assert_msg(clock_mono_ms() < until, "no rest: %u deaths, %s, %llu of %llu consumed", deaths, w.ready ? "ready" : "not ready",
-                      (unsigned long long)e->ingress.consumed_pos, (unsigned long long)e->ingress.head_pos);
+        ck_assert_msg(clock_mono_ms() < until, "no rest: %u deaths, %s, %llu of %llu consumed", deaths,
+                      w.ready ? "ready" : "not ready", (unsigned long long)e->ingress.consumed_pos,
+                      (unsigned long long)e->ingress.head_pos);
         int status;
         if (waitpid(w.child, &status, WNOHANG) == w.child) {
             check(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);

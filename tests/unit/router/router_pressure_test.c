@@ -85,7 +85,7 @@ START_TEST(test_waits_then_spills) {
     steps(50);
     ck_assert_uint_gt(spilled(), 0);
     ck_assert_uint_eq(last[2], sent); /* others go on */
-    send_some(100); /* all of the overflow may have found room meanwhile */
+    send_some(100);                   /* all of the overflow may have found room meanwhile */
     steps(50);
     world_pass(&w, 25);
     steps(50);
@@ -280,7 +280,8 @@ START_TEST(test_full_overflow_holds_nobody_for_long) {
         uint32_t held_ms; /* with the time in which the ring was full at first, and some more */
     } cases[] = {{LINK_LEAFD, 250}, {LINK_FRONTEND, 700}};
     uint32_t alone = beside(cases[_i].kind, false), with_b = beside(cases[_i].kind, true);
-    ck_assert_uint_ge(with_b, (uint64_t)alone * (1500 - cases[_i].held_ms) / 1500 / 2); /* half of what a sends is for b */
+    ck_assert_uint_ge(with_b,
+                      (uint64_t)alone * (1500 - cases[_i].held_ms) / 1500 / 2); /* half of what a sends is for b */
     ck_assert_uint_gt(alone, 0);
 }
 END_TEST

@@ -37,8 +37,8 @@ static void raw(uint8_t type, uint32_t number, uint32_t aux, const void *fixed, 
                 const char *reply, uint32_t payload_len) {
     struct record rec = {.type = type, .conn = number, .aux = aux, .payload_len = payload_len};
     static const uint8_t payload[4096];
-    edge_put(a, &rec, fixed, fixed_len, view_of(subject, subject ? strlen(subject) : 0), view_of(reply, reply ? strlen(reply) : 0),
-             payload);
+    edge_put(a, &rec, fixed, fixed_len, view_of(subject, subject ? strlen(subject) : 0),
+             view_of(reply, reply ? strlen(reply) : 0), payload);
 }
 
 static void raw_sub(uint32_t number, uint32_t slot, const char *subject, const char *queue) {
@@ -51,6 +51,7 @@ static void raw_unsub(uint32_t number, uint32_t slot, uint32_t max) {
     raw(RECORD_UNSUB, number, 0, &fixed, sizeof fixed, NULL, NULL, 0);
 }
 
+/* clang-format off */
 static void bad_pub_unknown(void) { raw(RECORD_PUB, 500, 0, NULL, 0, "x", NULL, 0); }
 static void bad_pub_beyond(void) { raw(RECORD_PUB, UINT32_MAX, 0, NULL, 0, "x", NULL, 0); }
 static void bad_bind_beyond(void) { raw(RECORD_BIND, SOFT_CONNS_MAX, 0, NULL, 0, NULL, NULL, sizeof(struct binding)); }
@@ -61,6 +62,7 @@ static void bad_close_unknown(void) { raw(RECORD_CLOSE, 500, 0, NULL, 0, NULL, N
 static void bad_options_unknown(void) { raw(RECORD_OPTIONS, 500, 0, NULL, 0, NULL, NULL, 0); }
 static void bad_gate_unknown(void) { raw(RECORD_GATE, 500, 1, NULL, 0, NULL, NULL, 0); }
 static void bad_options_bits(void) { raw(RECORD_OPTIONS, conn, 32, NULL, 0, NULL, NULL, 0); }
+/* clang-format on */
 static void bad_after_close(void) {
     raw(RECORD_CLOSE, conn, 0, NULL, 0, NULL, NULL, 0);
     raw(RECORD_PUB, conn, 0, NULL, 0, "x", NULL, 0);
@@ -91,15 +93,18 @@ static void bad_second_bind(void) {
     struct binding again = edge_binding(a, conn, 1);
     edge_bind(a, conn, &again);
 }
+/* clang-format off */
 static void bad_replay_begin(void) { raw(RECORD_REPLAY_BEGIN, 0, w.epoch, NULL, 0, NULL, NULL, 0); }
 static void bad_replay_end(void) { raw(RECORD_REPLAY_END, 0, w.epoch, NULL, 0, NULL, NULL, 0); }
 static void bad_no_subject(void) { raw(RECORD_PUB, conn, 0, NULL, 0, NULL, NULL, 3); }
+/* clang-format on */
 static void bad_payload_max(void) {
     static uint8_t large[(1 << 20) + 8];
     struct record rec = {.type = RECORD_PUB, .conn = conn, .payload_len = (1 << 10) + 1};
     w.router->settings.max_payload = 1 << 10;
     edge_put(a, &rec, NULL, 0, VIEW("x"), (struct view){0}, large);
 }
+/* clang-format off */
 static void bad_header_len(void) { raw(RECORD_PUB, conn, 9, NULL, 0, "x", NULL, 8); }
 static void bad_deliver(void) { raw(RECORD_DELIVER, conn, 0, NULL, 0, "x", NULL, 8); }
 static void bad_slot_free(void) { raw(RECORD_SLOT_FREE, conn, 0, NULL, 0, NULL, NULL, 0); }
@@ -107,12 +112,15 @@ static void bad_type_zero(void) { raw(0, conn, 0, NULL, 0, NULL, NULL, 0); }
 static void bad_type_unknown(void) { raw(77, conn, 0, NULL, 0, NULL, NULL, 0); }
 static void bad_type_255(void) { raw(255, conn, 0, NULL, 0, NULL, NULL, 0); }
 static void bad_close_payload(void) { raw(RECORD_CLOSE, conn, 0, NULL, 0, NULL, NULL, 8); }
+/* clang-format on */
 static void bad_unsub_subject(void) {
     struct record_unsub fixed = {0, 0};
     raw(RECORD_UNSUB, conn, 0, &fixed, sizeof fixed, "x", NULL, 0);
 }
+/* clang-format off */
 static void bad_unsub_short(void) { raw(RECORD_UNSUB, conn, 0, NULL, 0, NULL, NULL, 0); }
 static void bad_sub_short(void) { raw(RECORD_SUB, conn, 0, NULL, 0, "x", NULL, 0); }
+/* clang-format on */
 
 static void raw_len(uint32_t len, uint32_t payload_len, uint16_t subject_len, uint16_t targets) {
     struct record rec = {.type = RECORD_PUB,
@@ -126,6 +134,7 @@ static void raw_len(uint32_t len, uint32_t payload_len, uint16_t subject_len, ui
     bytes[sizeof rec] = 'x';
     edge_put_raw(a, bytes, sizeof bytes);
 }
+/* clang-format off */
 static void bad_len_zero(void) { raw_len(0, 0, 1, 0); }
 static void bad_len_short(void) { raw_len(24, 0, 1, 0); }
 static void bad_len_long(void) { raw_len(26, 0, 1, 0); }
@@ -133,6 +142,7 @@ static void bad_len_beyond(void) { raw_len(25 + 100, 100, 1, 0); }
 static void bad_len_huge(void) { raw_len(UINT32_MAX, UINT32_MAX - 25, 1, 0); }
 static void bad_len_wraps(void) { raw_len(24, UINT32_MAX, 1, 0); }
 static void bad_targets(void) { raw_len(33, 0, 1, 1); }
+/* clang-format on */
 static void bad_produced_back(void) {
     atomic_store(&a->ingress.data->produced_pos, a->ingress.produced_pos - 8);
 }
@@ -147,15 +157,19 @@ static const struct {
     const char *name;
     void (*write)(void);
 } impossible[] = {
-#define BAD(f) {#f, f}
-    BAD(bad_pub_unknown), BAD(bad_pub_beyond), BAD(bad_bind_beyond), BAD(bad_sub_unknown), BAD(bad_sub_beyond),
-    BAD(bad_unsub_beyond), BAD(bad_close_unknown), BAD(bad_options_unknown), BAD(bad_gate_unknown), BAD(bad_options_bits),
-    BAD(bad_after_close), BAD(bad_second_close), BAD(bad_bind_after_close), BAD(bad_live_slot), BAD(bad_foreign_live_slot),
-    BAD(bad_foreign_unsub), BAD(bad_second_bind), BAD(bad_replay_begin), BAD(bad_replay_end),
-    BAD(bad_no_subject), BAD(bad_payload_max), BAD(bad_header_len), BAD(bad_deliver), BAD(bad_slot_free), BAD(bad_type_zero),
-    BAD(bad_type_unknown), BAD(bad_type_255), BAD(bad_close_payload), BAD(bad_unsub_subject), BAD(bad_unsub_short),
-    BAD(bad_sub_short), BAD(bad_len_zero), BAD(bad_len_short), BAD(bad_len_long), BAD(bad_len_beyond), BAD(bad_len_huge),
-    BAD(bad_len_wraps), BAD(bad_targets), BAD(bad_produced_back), BAD(bad_produced_beyond), BAD(bad_produced_odd),
+#define BAD(f)                                                                                                         \
+    { #f, f }
+    BAD(bad_pub_unknown),      BAD(bad_pub_beyond),   BAD(bad_bind_beyond),       BAD(bad_sub_unknown),
+    BAD(bad_sub_beyond),       BAD(bad_unsub_beyond), BAD(bad_close_unknown),     BAD(bad_options_unknown),
+    BAD(bad_gate_unknown),     BAD(bad_options_bits), BAD(bad_after_close),       BAD(bad_second_close),
+    BAD(bad_bind_after_close), BAD(bad_live_slot),    BAD(bad_foreign_live_slot), BAD(bad_foreign_unsub),
+    BAD(bad_second_bind),      BAD(bad_replay_begin), BAD(bad_replay_end),        BAD(bad_no_subject),
+    BAD(bad_payload_max),      BAD(bad_header_len),   BAD(bad_deliver),           BAD(bad_slot_free),
+    BAD(bad_type_zero),        BAD(bad_type_unknown), BAD(bad_type_255),          BAD(bad_close_payload),
+    BAD(bad_unsub_subject),    BAD(bad_unsub_short),  BAD(bad_sub_short),         BAD(bad_len_zero),
+    BAD(bad_len_short),        BAD(bad_len_long),     BAD(bad_len_beyond),        BAD(bad_len_huge),
+    BAD(bad_len_wraps),        BAD(bad_targets),      BAD(bad_produced_back),     BAD(bad_produced_beyond),
+    BAD(bad_produced_odd),
 #undef BAD
 };
 
@@ -382,8 +396,13 @@ static const char *seen_text(const struct edge *e) {
     text[0] = 0;
     for (uint32_t i = 0; i < e->seen_count; i++) {
         uint8_t t = e->seen[i].type;
-        const char *word = t == RECORD_OK ? "OK " : t == RECORD_DENY ? "DENY " : t == RECORD_DELIVER ? "MSG " :
-                           t == RECORD_SLOT_FREE ? "SLOT " : t == RECORD_CONN_FREE ? "CONN " : t == RECORD_KICK ? "KICK " : "? ";
+        const char *word = t == RECORD_OK          ? "OK "
+                           : t == RECORD_DENY      ? "DENY "
+                           : t == RECORD_DELIVER   ? "MSG "
+                           : t == RECORD_SLOT_FREE ? "SLOT "
+                           : t == RECORD_CONN_FREE ? "CONN "
+                           : t == RECORD_KICK      ? "KICK "
+                                                   : "? ";
         if (t != RECORD_EPOCH)
             strcat(text, word);
     }
@@ -394,14 +413,14 @@ START_TEST(test_verbose_order) {
     setup();
     edge_forget_seen(a);
     uint32_t slot = edge_subscribe(a, conn, "v", NULL, RECORD_NO_SLOT, RECORD_ANSWER);
-    edge_pub(a, conn, "v", NULL, "1", 1, RECORD_ANSWER);          /* OK before its own MSG */
-    edge_pub(a, conn, "v", "_R_.x", "1", 1, RECORD_ANSWER);       /* DENY */
-    edge_pub(a, conn, "nobody", NULL, "1", 1, RECORD_ANSWER);     /* OK */
-    edge_pub(a, conn, "a..b", NULL, "1", 1, RECORD_ANSWER);       /* OK */
+    edge_pub(a, conn, "v", NULL, "1", 1, RECORD_ANSWER);                   /* OK before its own MSG */
+    edge_pub(a, conn, "v", "_R_.x", "1", 1, RECORD_ANSWER);                /* DENY */
+    edge_pub(a, conn, "nobody", NULL, "1", 1, RECORD_ANSWER);              /* OK */
+    edge_pub(a, conn, "a..b", NULL, "1", 1, RECORD_ANSWER);                /* OK */
     edge_subscribe(a, conn, "v.>.x", NULL, RECORD_NO_SLOT, RECORD_ANSWER); /* DENY SLOT */
-    edge_unsub(a, conn, slot, 3, RECORD_ANSWER);                  /* OK */
-    edge_pub(a, conn, "v", NULL, "1", 1, RECORD_ANSWER);          /* OK MSG */
-    edge_pub(a, conn, "v", NULL, "1", 1, RECORD_ANSWER);          /* OK MSG SLOT */
+    edge_unsub(a, conn, slot, 3, RECORD_ANSWER);                           /* OK */
+    edge_pub(a, conn, "v", NULL, "1", 1, RECORD_ANSWER);                   /* OK MSG */
+    edge_pub(a, conn, "v", NULL, "1", 1, RECORD_ANSWER);                   /* OK MSG SLOT */
     world_settle(&w);
     ck_assert_str_eq(seen_text(a), "OK OK MSG DENY OK OK DENY SLOT OK OK MSG OK MSG SLOT ");
     edge_forget_seen(a);
@@ -437,9 +456,9 @@ START_TEST(test_no_responders) {
     ck_assert_uint_eq(s->flags, RECORD_UNCOUNTED);
     ck_assert_uint_eq(a->sub[slot].delivered, 0);
     edge_forget_seen(a);
-    edge_pub(a, conn, "nobody", NULL, "x", 1, 0);          /* no reply */
-    edge_pub(a, conn, "nobody", "elsewhere", "x", 1, 0);   /* no subscription for it */
-    edge_pub(a, other, "nobody", "inbox.2", "x", 1, 0);    /* did not ask for it */
+    edge_pub(a, conn, "nobody", NULL, "x", 1, 0);        /* no reply */
+    edge_pub(a, conn, "nobody", "elsewhere", "x", 1, 0); /* no subscription for it */
+    edge_pub(a, other, "nobody", "inbox.2", "x", 1, 0);  /* did not ask for it */
     edge_subscribe(b, b_conn, "there", NULL, RECORD_NO_SLOT, 0);
     edge_subscribe(b, b_conn, "group", "q", RECORD_NO_SLOT, 0);
     world_settle(&w);
@@ -494,7 +513,8 @@ START_TEST(test_queue_spread) {
     } member[MEMBERS];
     for (int i = 0; i < MEMBERS; i++) {
         member[i].e = i % 2 ? a : b;
-        member[i].slot = edge_subscribe(member[i].e, i % 2 ? conn : b_conn, i < 3 ? "w.x" : "w.*", "g", RECORD_NO_SLOT, 0);
+        member[i].slot =
+            edge_subscribe(member[i].e, i % 2 ? conn : b_conn, i < 3 ? "w.x" : "w.*", "g", RECORD_NO_SLOT, 0);
     }
     uint32_t second = edge_subscribe(a, conn, "w.x", "h", RECORD_NO_SLOT, 0);
     uint32_t plain = edge_subscribe(a, conn, "w.>", NULL, RECORD_NO_SLOT, 0);
@@ -596,11 +616,20 @@ START_TEST(test_reserved) {
         const char *subject, *reply;
         uint32_t why;
     } names[] = {
-        {"_GR_.x", NULL, RECORD_DENY_PUBLISH}, {"_GR_.", NULL, 0},        {"_GR_", NULL, 0},
-        {"_R_.x", NULL, 0},                    {"x", "_R_.", RECORD_DENY_REPLY}, {"x", "_R_.abc", RECORD_DENY_REPLY},
-        {"x", "_GR_.a", RECORD_DENY_REPLY},    {"x", "_GR_.", 0},         {"x", "$JS.ACK.a", RECORD_DENY_REPLY},
-        {"x", "$JS.ACK.", 0},                  {"x", "$JS.ACKx", 0},      {"x", "_INBOX.1", 0},
-        {"$SYS.x", NULL, 0},                   {"$JS.ACK.a", NULL, 0},
+        {"_GR_.x", NULL, RECORD_DENY_PUBLISH},
+        {"_GR_.", NULL, 0},
+        {"_GR_", NULL, 0},
+        {"_R_.x", NULL, 0},
+        {"x", "_R_.", RECORD_DENY_REPLY},
+        {"x", "_R_.abc", RECORD_DENY_REPLY},
+        {"x", "_GR_.a", RECORD_DENY_REPLY},
+        {"x", "_GR_.", 0},
+        {"x", "$JS.ACK.a", RECORD_DENY_REPLY},
+        {"x", "$JS.ACK.", 0},
+        {"x", "$JS.ACKx", 0},
+        {"x", "_INBOX.1", 0},
+        {"$SYS.x", NULL, 0},
+        {"$JS.ACK.a", NULL, 0},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         edge_forget_seen(a);

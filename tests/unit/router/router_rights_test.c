@@ -150,14 +150,21 @@ START_TEST(test_subscribe) {
     static const struct {
         const char *subject, *queue;
         uint32_t why; /* 0: none */
-    } cases[] = {{"s.yes", NULL, 0},          {"s.*", NULL, 0}, {"s.no", NULL, RECORD_DENY_SUB}, {"s.>", NULL, RECORD_DENY_SUB},
-                 {"t", NULL, RECORD_DENY_SUB}, {"t", "q1", 0},   {"t", "q2", RECORD_DENY_SUB},    {"s..a", NULL, RECORD_DENY_SUB}};
+    } cases[] = {{"s.yes", NULL, 0},
+                 {"s.*", NULL, 0},
+                 {"s.no", NULL, RECORD_DENY_SUB},
+                 {"s.>", NULL, RECORD_DENY_SUB},
+                 {"t", NULL, RECORD_DENY_SUB},
+                 {"t", "q1", 0},
+                 {"t", "q2", RECORD_DENY_SUB},
+                 {"s..a", NULL, RECORD_DENY_SUB}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         edge_forget_seen(a);
         uint32_t slot = sub(a, c, cases[i].subject, cases[i].queue);
         world_settle(&w);
         const struct seen *s = edge_seen(a, RECORD_DENY);
-        ck_assert_msg((s ? s->aux : 0) == cases[i].why && a->sub[slot].used == (cases[i].why == 0), "%s", cases[i].subject);
+        ck_assert_msg((s ? s->aux : 0) == cases[i].why && a->sub[slot].used == (cases[i].why == 0), "%s",
+                      cases[i].subject);
         ck_assert(!s || strcmp(s->reply, cases[i].queue ? cases[i].queue : "") == 0);
     }
     teardown();
@@ -341,7 +348,8 @@ START_TEST(test_death_in_removals) {
         world_die(&w);
         deaths++;
         world_begin(&w);
-        ck_assert_msg(deaths < 100, "%llu of %u, %u listed", (unsigned long long)a->slot_free_total, lost, w.router->recheck_count);
+        ck_assert_msg(deaths < 100, "%llu of %u, %u listed", (unsigned long long)a->slot_free_total, lost,
+                      w.router->recheck_count);
     }
     a->paused = false;
     world_settle(&w);
@@ -410,7 +418,8 @@ END_TEST
 
 START_TEST(test_kicks) {
     setup();
-    static const enum record_kick kinds[] = {RECORD_KICK_REFUSED, RECORD_KICK_REVOKED, RECORD_KICK_MOVED, 0, RECORD_KICK_END};
+    static const enum record_kick kinds[] = {RECORD_KICK_REFUSED, RECORD_KICK_REVOKED, RECORD_KICK_MOVED, 0,
+                                             RECORD_KICK_END};
     for (uint32_t i = 0; i < 5; i++) {
         uint32_t c = join(a, 10 + i, 0, 0, 0);
         world_settle(&w);
@@ -432,7 +441,8 @@ START_TEST(test_large_set) {
     for (uint32_t i = 0; i < 40000; i++) {
         char subject[32];
         snprintf(subject, sizeof subject, "tenant.%u.>", i);
-        ck_assert_int_eq(book_rules_add(rules, BOOK_RULES_BYTES_MAX, BOOK_SUB_DENY, view_text(subject), (struct view){0}), ERR_OK);
+        ck_assert_int_eq(
+            book_rules_add(rules, BOOK_RULES_BYTES_MAX, BOOK_SUB_DENY, view_text(subject), (struct view){0}), ERR_OK);
     }
     ck_assert_int_eq(book_append(&w.book, BOOK_RULES, rules, (uint32_t)sizeof *rules + rules->bytes), ERR_OK);
     free(rules);
@@ -669,8 +679,8 @@ static void judge_message(const struct member *from, const char *subject, const 
                 could[q] += may;
                 got[q] += x->hits;
             }
-        ck_assert_msg(x->queue ? x->hits <= may : x->hits == may, "seed %llu: %s to %s %s: %u", (unsigned long long)seed, subject,
-                      x->pattern, x->queue ? x->queue : "-", x->hits);
+        ck_assert_msg(x->queue ? x->hits <= may : x->hits == may, "seed %llu: %s to %s %s: %u",
+                      (unsigned long long)seed, subject, x->pattern, x->queue ? x->queue : "-", x->hits);
     }
     for (uint32_t q = 0; q < 4; q++)
         ck_assert_uint_eq(got[q], could[q] != 0);
@@ -687,7 +697,8 @@ static void random_publish(struct rnd *r) {
     if (rnd_below(r, 3) == 0)
         snprintf(subject, sizeof subject, "r.%u", rnd_below(r, 6));
     snprintf(reply, sizeof reply, "r.%u", rnd_below(r, 6));
-    bool asks = rnd_below(r, 2), empty = strstr(subject, "..") || subject[0] == '.' || subject[strlen(subject) - 1] == '.';
+    bool asks = rnd_below(r, 2),
+         empty = strstr(subject, "..") || subject[0] == '.' || subject[strlen(subject) - 1] == '.';
     bool allowed = m->set == 0 || oracle_publish(&sets[m->set], subject) || use_right(m, subject);
     for (uint32_t i = 0; i < SUBS; i++)
         wishes[i].hits = 0;
@@ -760,12 +771,14 @@ static void judge_state(void) {
         const struct wish *x = &wishes[i];
         live += x->live;
         if (x->live)
-            ck_assert_msg(members[x->member].e->sub[x->slot].used, "seed %llu: %s is gone", (unsigned long long)seed, x->pattern);
+            ck_assert_msg(members[x->member].e->sub[x->slot].used, "seed %llu: %s is gone", (unsigned long long)seed,
+                          x->pattern);
     }
     ck_assert_uint_eq(w.router->sub_count, live);
     for (uint32_t i = 0; i < CONNS; i++)
-        ck_assert_msg(members[i].e->conn[members[i].number].deny_count == members[i].denies, "seed %llu: %u denials, not %u",
-                      (unsigned long long)seed, members[i].e->conn[members[i].number].deny_count, members[i].denies);
+        ck_assert_msg(members[i].e->conn[members[i].number].deny_count == members[i].denies,
+                      "seed %llu: %u denials, not %u", (unsigned long long)seed,
+                      members[i].e->conn[members[i].number].deny_count, members[i].denies);
 }
 
 START_TEST(test_random) {

@@ -129,7 +129,8 @@ static void set_add(enum book_rule_kind kind, const char *subject, const char *q
 static const struct {
     enum book_rule_kind kind;
     const char *subject, *queue;
-} some[] = {{BOOK_PUB_ALLOW, "", ""}, {BOOK_PUB_DENY, "a.>", ""}, {BOOK_SUB_ALLOW, "b.*", "v1.*"}, {BOOK_SUB_DENY, "c", "q"}};
+} some[] = {
+    {BOOK_PUB_ALLOW, "", ""}, {BOOK_PUB_DENY, "a.>", ""}, {BOOK_SUB_ALLOW, "b.*", "v1.*"}, {BOOK_SUB_DENY, "c", "q"}};
 enum { SOME = sizeof some / sizeof *some };
 
 static void append_some(uint32_t number) {
@@ -191,7 +192,8 @@ START_TEST(test_rules_bounds) {
     static char longest[70000];
     memset(longest, 'x', sizeof longest - 1);
     set_begin(1);
-    ck_assert_int_eq(book_rules_add(&set.head, sizeof set.rules, BOOK_SUB_DENY, view_text(longest), (struct view){0}), ERR_LONG);
+    ck_assert_int_eq(book_rules_add(&set.head, sizeof set.rules, BOOK_SUB_DENY, view_text(longest), (struct view){0}),
+                     ERR_LONG);
     ck_assert_int_eq(book_rules_add(&set.head, 10, BOOK_SUB_DENY, VIEW("abcde"), (struct view){0}), ERR_LONG);
     ck_assert_uint_eq(set.head.count, 0);
     ck_assert_int_eq(set_append(), ERR_OK); /* a set without rules */
@@ -204,18 +206,42 @@ START_TEST(test_rules_bounds) {
 END_TEST
 
 /* Fields that no writer may write; the same, sealed by hand, no reader takes. */
-static void no_number(void) { set.head.number = 0; }
-static void more_count(void) { set.head.count++; }
-static void less_count(void) { set.head.count--; }
-static void more_bytes(void) { set.head.bytes++; }
-static void less_bytes(void) { set.head.bytes--; }
-static void huge_bytes(void) { set.head.bytes = UINT32_MAX; }
-static void kind_zero(void) { set.rules[0] = 0; }
-static void kind_high(void) { set.rules[0] = BOOK_SUB_DENY + 1; }
-static void rule_pad(void) { set.rules[1] = 1; }
-static void long_subject(void) { set.rules[2] = 255; }
-static void longer_queue(void) { set.rules[4] = 255; }
-static void queue_of_pub(void) { set.rules[4] = 6, set.head.count--; } /* it swallows the next rule's head */
+static void no_number(void) {
+    set.head.number = 0;
+}
+static void more_count(void) {
+    set.head.count++;
+}
+static void less_count(void) {
+    set.head.count--;
+}
+static void more_bytes(void) {
+    set.head.bytes++;
+}
+static void less_bytes(void) {
+    set.head.bytes--;
+}
+static void huge_bytes(void) {
+    set.head.bytes = UINT32_MAX;
+}
+static void kind_zero(void) {
+    set.rules[0] = 0;
+}
+static void kind_high(void) {
+    set.rules[0] = BOOK_SUB_DENY + 1;
+}
+static void rule_pad(void) {
+    set.rules[1] = 1;
+}
+static void long_subject(void) {
+    set.rules[2] = 255;
+}
+static void longer_queue(void) {
+    set.rules[4] = 255;
+}
+static void queue_of_pub(void) {
+    set.rules[4] = 6, set.head.count--;
+} /* it swallows the next rule's head */
 static void (*const spoil[])(void) = {no_number, more_count, less_count, more_bytes,   less_bytes,   huge_bytes,
                                       kind_zero, kind_high,  rule_pad,   long_subject, longer_queue, queue_of_pub};
 

@@ -189,8 +189,8 @@ START_TEST(test_killed) {
                 while (spend(conn, reply, no, no + 1))
                     got++;
                 uint32_t want = m->until[conn][name] >= no ? m->left[conn][name] : 0;
-                ck_assert_msg(got == want, "life %llu, connection %u, %s: %u, not %u", (unsigned long long)life, conn, reply, got,
-                              want);
+                ck_assert_msg(got == want, "life %llu, connection %u, %s: %u, not %u", (unsigned long long)life, conn,
+                              reply, got, want);
             }
         }
         replies_recover(r, no);

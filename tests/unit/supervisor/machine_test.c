@@ -33,8 +33,11 @@ static void setup(void) {
 }
 
 static void teardown(void) {
-    static const char *const names[] = {"a/b/memory.max", "a/memory.max", "memory.max",
-                                        "memory/a/b/memory.limit_in_bytes", "memory/a/memory.limit_in_bytes",
+    static const char *const names[] = {"a/b/memory.max",
+                                        "a/memory.max",
+                                        "memory.max",
+                                        "memory/a/b/memory.limit_in_bytes",
+                                        "memory/a/memory.limit_in_bytes",
                                         "memory/memory.limit_in_bytes"};
     static const char *const folders[] = {"memory/a/b", "memory/a", "memory", "a/b", "a", ""};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)

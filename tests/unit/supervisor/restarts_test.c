@@ -8,7 +8,8 @@
 #include "tests/unit/unit.h"
 
 START_TEST(test_delays) {
-    static const uint32_t delays[] = {0, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 60000, 60000, 60000};
+    static const uint32_t delays[] = {0,    100,   200,   400,   800,   1600,  3200,
+                                      6400, 12800, 25600, 51200, 60000, 60000, 60000};
     struct restarts r = {0};
     uint64_t now = 1000;
     for (size_t i = 0; i < sizeof delays / sizeof *delays; i++) {
@@ -43,7 +44,8 @@ START_TEST(test_outside) {
         ck_assert_uint_eq(restarts_note(&r, now += RESTARTS_ROW_MS, false, 60000), 0);
     ck_assert_uint_eq(r.faults, 0);
     for (int i = 1; i <= 100; i++)
-        ck_assert_uint_eq(restarts_note(&r, now += i > 1 ? 1 : RESTARTS_ROW_MS, false, 60000), i > RESTARTS_KILLS_FREE ? 100 : 0);
+        ck_assert_uint_eq(restarts_note(&r, now += i > 1 ? 1 : RESTARTS_ROW_MS, false, 60000),
+                          i > RESTARTS_KILLS_FREE ? 100 : 0);
     ck_assert_uint_eq(restarts_note(&r, now, true, 60000), 0);
 }
 END_TEST

@@ -1,24 +1,24 @@
 /* router/router.h: the kernel's own state.
  *
  * One thread, one loop (router/main.c). A turn goes round the links (router/turn.c), takes records (router/records.c), and ends
- * with one commit. Who may do what:
+ * with one commit. The files:
  *
  *   links.c     memory of a link, its tables of connections and slots, its end
  *   admit.c     BIND, OPTIONS, CLOSE: the one way in and the one way out for a connection
  *   interest.c  SUB, UNSUB
  *   rights.c    what a connection may do: its permission set (permissions.c) and its open replies (shm/replies.h)
- *   publish.c   PUB: who may, and what follows when nobody is there
- *   plan.c      who gets a message, and is there room
+ *   publish.c   PUB: may it be published, and what follows when no subscription gets it
+ *   plan.c      which subscriptions get a message, and is there room
  *   choose.c    one member of each queue group
  *   deliver.c   DELIVER records, and what a delivery means for a subscription
  *   fanout.c    messages for more targets than one step serves
  *   removal.c   subscriptions of connections and links that have ended
  *   changes.c   what a changed account book means for connections
  *   egress.c    everything that is written to an edge: ring, overflow, control marks
- *   memory.c    what subscriptions take: its bounds, and who is closed when there is too much
+ *   memory.c    bounds of the memory of subscriptions, and the connections that are closed for it
  *   stall.c     publishers of connections that do not read
- *   accounts.c  accounts, permission sets, and what is over or changed for a user, from the account book alone
- *   poison.c    the record, or other work, that the router before died of
+ *   accounts.c  accounts, permission sets, floors and permits, from the account book alone
+ *   poison.c    the record, or other work, that the dead router was doing
  *   replay.c    what a new router learns from its edges
  *
  * Nothing here blocks, and nothing on the way of a message allocates.
@@ -77,39 +77,39 @@ struct conn {
     bool limited;    /* not all that it publishes is allowed: rights_publish decides */
     bool rechecking; /* its permissions have changed: what it subscribes to is looked at again, from recheck_at on */
     bool responding; /* it has the right to answer (rights.c) */
-    bool gated;      /* its output fills: who publishes to it is stalled */
+    bool gated;      /* its output fills: connections that publish to it are stalled */
     bool leaving;    /* in its link's list of connections whose subscriptions are being removed */
     uint32_t generation;
     uint32_t account;
     uint32_t principal;
     uint32_t first_sub; /* head of the list over struct sub's conn_next; 0: none */
     uint32_t sub_count;
-    uint32_t subs_max;
+    uint32_t subs_max; /* shm/limit.h */
     uint32_t recheck_at;   /* the next of its subscriptions; 0: none left */
     uint32_t leaving_next; /* number + 1 of the connection behind it in that list; 0: none */
     uint32_t permissions;  /* number of its set; 0: none, all is allowed */
     uint32_t payload_max;  /* bytes of one message; UINT32_MAX: no limit of its own */
     struct permissions *set;
     uint64_t serial;       /* the highest that this number was ever bound with */
-    uint64_t expires_s;    /* 0: never */
-    /* stall.c: as one that does not read */
+    uint64_t expires_s;    /* seconds since 1970; 0: never */
+    /* As a slow reader (stall.c): */
     uint64_t gated_at;    /* ns, while gated: since when */
     uint64_t took_at;     /* ns, while gated: when it last took something, or was gated */
     struct list stalled;  /* the publishers that are stalled for its sake */
-    /* the same as a publisher */
-    struct list_link stalled_by; /* its place in such a list */
+    /* As a publisher: */
+    struct list_link stalled_by; /* on such a list, or on a link's */
     uint64_t stalled_until; /* ns */
-    uint64_t sub_bytes, sub_bytes_most; /* price of its subscriptions now, and the most that it was since BIND */
+    uint64_t sub_bytes, sub_bytes_most; /* price of its subscriptions in bytes: now, and the most since BIND */
     uint64_t stall_window;  /* ns: start of the second in which stall_used counts */
-    uint32_t stall_used;    /* ms, for the sake of links */
-    uint32_t stalled_number; /* its own, while it is in a list */
+    uint32_t stall_used;    /* ms in that second that it was stalled for the sake of links */
+    uint32_t stalled_number; /* its own connection number, while it is on a list */
     uint8_t stalled_link;
 };
 
 enum link_state {
     LINK_NONE = 0,
     LINK_MAPPED, /* memory is here; no traffic before the takeover has ended */
-    LINK_REPLAY, /* its replay is awaited */
+    LINK_REPLAY, /* its edge must replay, or does */
     LINK_LIVE,
     LINK_ENDING, /* its edge is gone or must go: nothing is read or written any more, its state is being removed */
 };
@@ -121,7 +121,7 @@ struct spill {
     uint64_t head_pos, tail_pos;
 };
 
-/* A target that was pinned: the subscription in that slot, if its stamp is still the same. */
+/* A target that was pinned: the subscription in that slot, as long as it has that stamp. */
 struct fanout_target {
     uint32_t link;
     uint32_t slot;
@@ -137,7 +137,7 @@ struct fanout_pins; /* fanout.c; with FANOUT_PINNING alone */
 /* A message for more targets than one step serves. It belongs to the source link, whose ring stands at that record. */
 struct fanout {
     enum fanout_phase phase;
-    bool served; /* somebody has had it */
+    bool served; /* at least one target has got it */
     uint32_t at, count, cap;
     struct fanout_target *target;
     struct fanout_pins *pins;
@@ -154,10 +154,10 @@ struct chosen {
 };
 struct choice {
     bool active;
-    uint32_t queue;  /* groups with lower numbers are done; of this one `looked` members were looked at, beginning at `first` */
+    uint32_t queue;  /* groups with lower numbers are done; of this group `looked` members were tried, from `first` on */
     uint32_t first, looked;
-    struct chosen second; /* of this group: takes it, but its link is in overflow */
-    struct chosen *done;  /* of those groups */
+    struct chosen second; /* a member of this group that can take it, but its link spills */
+    struct chosen *done;  /* the chosen members of the groups that are done */
     uint32_t count, cap;
 };
 
@@ -174,20 +174,20 @@ struct link {
     struct ring_writer egress;
     struct spill spill;
     struct soft_link *soft;
-    int bell_in, bell_out; /* the edge rings bell_in; we ring bell_out */
+    int bell_in, bell_out; /* the edge rings bell_in, the router bell_out */
 
     uint32_t conn_high; /* numbers below have been used */
     struct conn *conn_chunk[CONN_CHUNKS_MAX];
     uint32_t slot_high;
     uint32_t **slot_chunk; /* SLOT_CHUNKS_MAX pointers; an entry is a sub's index, 0: no live subscription */
     uint32_t gated_count;
-    uint32_t recheck_room; /* bytes without which no subscription can be taken away for changed permissions; 0: not known */
+    uint32_t recheck_room; /* bytes of egress room that the next removal by recheck needs; 0: not known */
 
     /* Connections with marks, oldest first: a ring of numbers that grows. */
     uint32_t *marked;
     uint32_t marked_at, marked_count, marked_cap;
 
-    uint64_t work; /* units of all that was done for its records */
+    uint64_t work; /* price of all its records so far, in units */
 
     /* This link as a source: the record at the head of its ring waits for room in wait_link's egress. */
     bool waiting;
@@ -195,36 +195,36 @@ struct link {
     uint64_t wait_since; /* ns */
     struct fanout fanout;
     struct choice choice;
-    struct commit_link resume; /* where the router before stood; its cursor concerns the first record only */
+    struct commit_link resume; /* where the dead router stood; its cursor is for the first record alone */
     uint64_t poison_pos; /* record to skip; UINT64_MAX: none */
 
     /* This link as a destination. */
     uint64_t waited_window; /* ns: start of the second in which waited_ns counts */
-    uint64_t waited_ns;     /* how long sources have waited for it */
+    uint64_t waited_ns;     /* how long sources have waited for it in that second */
     uint64_t full_since;    /* ns: no progress since, while something waits; 0: it moves */
     uint64_t full_consumed; /* its position at that time */
-    bool lively;            /* spilling, but it took half of its ring in the last window */
-    uint64_t lively_since, lively_pos; /* the window that runs */
+    bool lively;            /* it spills, but has taken half of its ring in the last LIVELY_NS */
+    uint64_t lively_since, lively_pos; /* start of the present LIVELY_NS, and its consumed_pos then */
     struct list stalled;    /* publishers that are stalled because it spills */
-    uint32_t waiters, deaf_waiters; /* sources that wait for it; of them, those that cannot be stalled */
-    uint64_t held_at;       /* ns: up to when the next two count */
-    uint64_t held_window;   /* ns: start of the second in which they count */
-    uint64_t held_ns, deaf_held_ns; /* how long its full overflow has held such sources */
+    uint32_t waiters, deaf_waiters; /* sources that wait for it; of them, those whose publishers cannot be stalled */
+    uint64_t held_at;       /* ns: held_ns and deaf_held_ns are counted up to here */
+    uint64_t held_window;   /* ns: start of the second that they are counted in */
+    uint64_t held_ns, deaf_held_ns; /* how long its full overflow has held waiters, deaf_waiters */
 
     uint32_t leaving_first, leaving_last; /* number + 1 of connections whose subscriptions are being removed; 0: none */
     uint32_t end_conn;       /* LINK_ENDING: next connection to clear */
     bool end_told;           /* NOTE_LINK_BAD was sent */
     bool down;               /* the supervisor says that the edge is gone: unmap when empty */
-    uint64_t heard_ns;       /* takeover: when its overflow or its replay last came on */
+    uint64_t heard_ns;       /* takeover: when its overflow or its replay last made progress */
     bool replaying;          /* REPLAY_BEGIN of this epoch has been seen */
 };
 
-/* What the book says of one user's bindings. */
+/* One user's floor and permit, from the book. */
 struct standing {
     uint32_t principal;
-    uint32_t kick;  /* enum record_kick, for those below the floor */
+    uint32_t kick;  /* enum record_kick, for bindings below the floor */
     uint64_t floor; /* lowest valid serial */
-    uint64_t permit; /* bindings with a lower serial have these permissions and this limit; 0: no such */
+    uint64_t permit; /* bindings with a lower serial have these permissions and this payload_max; 0: no permit */
     uint32_t permissions;
     uint32_t payload_max;
 };
@@ -233,8 +233,8 @@ struct account {
     uint32_t number;
     uint32_t conns_max, subs_max;
     uint32_t conn_count, sub_count;
-    uint64_t used_bytes, held_bytes; /* memory.c */
-    uint64_t leaving_bytes; /* price of subscriptions whose connections have been ended: they are being removed */
+    uint64_t used_bytes, held_bytes; /* of its subscriptions; held_bytes counts free pieces too (memory.c) */
+    uint64_t leaving_bytes; /* price of subscriptions that are being removed */
     uint64_t floor;       /* lowest valid serial of any principal */
     uint32_t floor_kick;  /* enum record_kick */
     bool changed;         /* floors and permits are not yet applied to its connections */
@@ -257,7 +257,7 @@ struct changes {
     uint32_t conn;
 };
 
-/* What makes the router look at each target of a message. */
+/* Reasons to look at each target of a message. */
 enum wary {
     WARY_DEAD = 1,      /* some subscriptions belong to closing connections or ending links */
     WARY_FILTERS = 2,   /* some have SUB_FILTERED */
@@ -278,17 +278,17 @@ struct router {
     struct commit_page *page;
     uint64_t commit_no;
     uint32_t epoch;
-    int died_signal;   /* of the router before; 0: it did not die by its own fault */
-    uint64_t died_box; /* what it was working on (shm/commit.h) */
+    int died_signal;   /* that the dead router died of; 0: none, or not by its own fault */
+    uint64_t died_box; /* the dead router's box (shm/commit.h) */
     struct book book;
-    bool recovered; /* what the router before had written has reached the rings: edges may replay */
+    bool recovered; /* the dead router's commits have reached the rings: edges may replay */
     bool running; /* the takeover has ended: records are taken */
     bool heard;   /* some edge has begun to replay */
     uint64_t takeover_ns, stepped_ns; /* when the stage of the takeover began, when its last step was */
     bool begun;   /* Begin has come */
     bool commit_due; /* a link has ended: the commit page must say so, whatever else the turn did */
     bool expiring; /* some binding has an expiry */
-    bool spread;   /* some account has more subjects than caches hold: worth looking ahead */
+    bool spread;   /* some account has more subjects than caches hold: the next records' subjects are prefetched */
 
     struct link link[LINKS_MAX];
     uint32_t link_high;
@@ -311,7 +311,7 @@ struct router {
     uint32_t stamp;
     uint64_t sub_count;
     uint64_t used_bytes, held_bytes, leaving_bytes; /* sums over the accounts */
-    uint64_t memory_next;                           /* ns: when memory_watch may close the next for what it holds */
+    uint64_t memory_next;                           /* ns: when memory_watch may close the next connection */
 
     uint32_t leaving_count; /* connections in the lists of all links */
     struct changes changes;

@@ -1,6 +1,6 @@
 /* Takes clients that have ended out of every module.
  *
- *   OPEN, BOUND --client_finish--> ENDING --all said--> FAILED --ends_run--> GONE --CONN_FREE--> freed
+ *   OPEN, BOUND --client_finish--> ENDING --all said--> FAILED --ends_run--> GONE --CONN_FREE, ends_empty--> freed
  *       `-----------------client_fail-----------------^
  *
  * An ending is a mark (client.c), set anywhere: in the middle of parsing, of a delivery, of a handshake. Here, once a turn and
@@ -15,6 +15,9 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "frontend/frontend.h"
+
+/* In one turn: so many connections that end, and so many subscriptions of those that have ended. */
+enum { ENDS_AT_ONCE = 128, SUBS_AT_ONCE = 2048 };
 
 /* No more input. What is to be said still goes out. */
 static void fall_silent(struct frontend *f, struct client *c) {
@@ -70,18 +73,30 @@ static void leave(struct frontend *f, struct client *c) {
         free(c);
 }
 
+/* Its number is free when its subscriptions have gone: until then they are found by it. */
 void ends_freed(struct frontend *f, struct client *c) {
-    sub_drop_all(f, c);
+    check(c->state == CLIENT_GONE);
     f->by_number[c->number] = NULL;
-    number_free(f, c->number);
-    c->number = NO_NUMBER;
     list_remove(&c->owes);
-    list_add(&f->ended, &c->ended);
+    list_add(&f->freed, &c->ended);
+}
+
+/* Subscriptions of connections that the router has freed go some in each turn: they may be many. */
+void ends_empty(struct frontend *f) {
+    uint32_t most = SUBS_AT_ONCE;
+    while (!list_is_empty(&f->freed)) {
+        struct client *c = list_entry(f->freed.head.next, struct client, ended);
+        if (!sub_drop_some(f, c, &most))
+            return;
+        list_remove(&c->ended);
+        number_free(f, c->number);
+        free(c);
+    }
 }
 
 void ends_run(struct frontend *f) {
-    f->failing_bytes = 0;
-    for (struct list_link *link; (link = list_pop(&f->ended));) {
+    struct list_link *link = NULL;
+    for (uint32_t n = 0; n < ENDS_AT_ONCE && (link = list_pop(&f->ended)); n++) {
         struct client *c = list_entry(link, struct client, ended);
         switch ((enum client_state)c->state) {
         case CLIENT_ENDING:
@@ -91,11 +106,11 @@ void ends_run(struct frontend *f) {
             leave(f, c);
             break;
         case CLIENT_GONE:
-            free(c);
-            break;
         case CLIENT_OPEN:
         case CLIENT_BOUND:
             check(false);
         }
     }
+    if (list_is_empty(&f->ended))
+        f->failing_bytes = 0;
 }

@@ -302,6 +302,7 @@ struct frontend {
     struct list owing;                          /* of which a GATE or CLOSE record must be written */
     struct list ready;                          /* with parsable bytes in their own buffers */
     struct list ended;                          /* that have ended since the last turn (ends.c) */
+    struct list freed;                          /* gone, and freed by the router: their subscriptions are being dropped */
     struct list placeless, stockless, deferred; /* that wait for a place, a binding, room in the window */
     struct list asking, admitted; /* struct login: without a verdict; with a verdict that waits for room in the ring */
     struct client **heap;         /* by due_ms; room for every client with a socket is reserved */
@@ -415,6 +416,7 @@ void client_sync_events(struct frontend *f, struct client *c); /* epoll follows 
 /* ---- ends.c ---- */
 void ends_run(struct frontend *f); /* once a turn: what was marked leaves every module */
 void ends_freed(struct frontend *f, struct client *c); /* CONN_FREE has come for one that is gone */
+void ends_empty(struct frontend *f); /* once a turn: some subscriptions of those */
 
 /* ---- trace.c ---- */
 const char *client_user(const struct client *c); /* for log lines */
@@ -476,7 +478,9 @@ uint32_t sub_make(struct frontend *f, struct client *c, const struct parse_line 
 /* Slots of that connection and sid, newest first: the first one after `after` (0: from the start); 0: none. */
 uint32_t sub_find(const struct frontend *f, uint32_t number, struct view sid, uint32_t after);
 void sub_drop(struct frontend *f, uint32_t slot);
-void sub_drop_all(struct frontend *f, struct client *c);
+/* Drops at most *most subscriptions of a client, which need not be known by its number any more, and counts them off. True if none is
+ * left. */
+bool sub_drop_some(struct frontend *f, struct client *c, uint32_t *most);
 static inline const char *sub_text(const struct frontend *f, const struct fsub *s) {
     const char *at = pool_at(&f->texts, s->text);
     if (unlikely(s->outside))

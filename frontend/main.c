@@ -92,7 +92,7 @@ static bool waits_for_router(const struct frontend *f) {
 
 static bool has_work(struct frontend *f) {
     struct ring_reader *r = &f->egress;
-    if (ring_ready(r) > 0 || !ring_reader_refresh(r) || ring_ready(r) > 0 || f->again || !list_is_empty(&f->ended))
+    if (ring_ready(r) > 0 || !ring_reader_refresh(r) || ring_ready(r) > 0 || f->again || !list_is_empty(&f->ended) || !list_is_empty(&f->freed))
         return true;
     if (!f->ring_full && (!list_is_empty(&f->ready) || !list_is_empty(&f->admitted)))
         return true;

@@ -185,9 +185,8 @@ uint32_t sub_make(struct frontend *f, struct client *c, const struct parse_line 
     return slot;
 }
 
-void sub_drop(struct frontend *f, uint32_t slot) {
+static void drop(struct frontend *f, struct client *c, uint32_t slot) {
     struct fsub *s = at(f, slot);
-    struct client *c = f->by_number[s->number];
     index_remove(f, slot);
     if (s->conn_prev)
         at(f, s->conn_prev)->conn_next = s->conn_next;
@@ -205,7 +204,12 @@ void sub_drop(struct frontend *f, uint32_t slot) {
     slot_give(f, slot);
 }
 
-void sub_drop_all(struct frontend *f, struct client *c) {
-    while (c->first_sub)
-        sub_drop(f, c->first_sub);
+void sub_drop(struct frontend *f, uint32_t slot) {
+    drop(f, f->by_number[at(f, slot)->number], slot);
+}
+
+bool sub_drop_some(struct frontend *f, struct client *c, uint32_t *most) {
+    for (; c->first_sub && *most > 0; (*most)--)
+        drop(f, c, c->first_sub);
+    return c->first_sub == 0;
 }

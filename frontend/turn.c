@@ -79,6 +79,7 @@ void turn_once(struct frontend *f) {
     ends_run(f);
     memory_watch(f);
     ends_run(f);
+    ends_empty(f);
     if (unlikely(f->delays != NULL))
         delays_run(f);
     if (unlikely(f->lame))

@@ -24,18 +24,18 @@ enum {
     PERMISSIONS_COMPILED_AT_ONCE = 1024, /* rules */
     PERMISSIONS_REMEMBERED = 64,         /* subjects of one set; a power of two */
     PERMISSIONS_SUBJECT_MAX = 60,        /* bytes of a subject that is remembered */
-    PERMISSIONS_OVERLAPS =
-        64, /* with more subscribe deny rules than that every wildcard subscription is looked at on delivery */
+    /* With more subscribe deny rules every wildcard subscription is checked at each delivery. */
+    PERMISSIONS_OVERLAPS = 64,
 };
 
 struct permissions; /* opaque */
 
-/* What all sets of one router share; it must outlive them. */
+/* Tools that all sets of one router share; they must outlive the sets. */
 struct permissions_tools {
     const struct hash_key *hash;
     struct slab *slab;
     struct match match;
-    uint64_t *work; /* units (router/cost.h) of what is done are added here */
+    uint64_t *work; /* the price of work is added here, in units (router/cost.h) */
 };
 
 /* A set that is not compiled, of the entry of type BOOK_RULES that lies at pos in the book. Null: no memory. */
@@ -43,7 +43,7 @@ struct permissions *permissions_new(struct permissions_tools *tools, const struc
 void permissions_free(struct permissions *p);
 
 /* Compiles some rules if it has to; true if the set is compiled. A set that cannot be compiled, for want of memory or
- * because the book is damaged, is compiled as one that allows nothing. book is only read at the set's place. */
+ * because the book is damaged, becomes a set that allows nothing. book is only read at the set's place. */
 bool permissions_compile(struct permissions *p, struct book *book);
 bool permissions_compiled(const struct permissions *p);
 
@@ -53,11 +53,11 @@ uint32_t permissions_responses(const struct permissions *p, uint64_t *ns);
 
 /* ---- of compiled sets alone ---- */
 
-/* Wildcard tokens of subject are literal text; one with an empty token is allowed only if everything is. */
+/* May subject be published to? Wildcard tokens are literal text; a subject with an empty token is allowed only if everything is. */
 bool permissions_publish(struct permissions *p, struct view subject);
 
-/* Whether the pattern may be subscribed to, in that queue (empty: none). Allowed is what is wholly within one allow
- * rule: `s.>` is not allowed by `s.*`. Refused is what, read as literal text, matches a deny rule. A pattern that is
+/* Whether the pattern may be subscribed to, in that queue (empty: none). It is allowed if it lies wholly within one
+ * allow rule: `s.>` is not allowed by `s.*`. It is refused if, read as literal text, it matches a deny rule. A pattern that is
  * not valid is allowed only if everything is. */
 bool permissions_subscribe(struct permissions *p, struct view pattern, struct view queue);
 

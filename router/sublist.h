@@ -1,4 +1,4 @@
-/* router/sublist.h: who wants a subject.
+/* router/sublist.h: the subscriptions of an account, found by subject.
  *
  * One sublist per account. Literal subjects lie in a flat hash (8 bytes a slot: tag and index), patterns in a trie
  * whose edges are one hash of (parent, token). A node, for either, holds its plain subscriptions and its queue
@@ -29,11 +29,11 @@ struct sub {
     uint32_t delivered; /* messages since SUB */
     uint32_t max;       /* ends when delivered reaches it; 0: none */
     uint16_t link;
-    uint16_t flags;                /* the router's */
-    uint32_t stamp;                /* tells a reused struct from the one that was meant */
+    uint16_t flags;                /* the router's (router.h) */
+    uint32_t stamp;                /* changes when the struct is used for another subscription */
     uint32_t conn_next, conn_prev; /* the router's list of a connection's subscriptions */
     /* the sublist's own */
-    uint32_t node;  /* where it hangs: a node, or a queue group of one; 0: nowhere */
+    uint32_t node;  /* the node, or queue group, that holds it; 0: none */
     uint32_t place; /* its index there, so that removal needs no search */
     uint32_t queue; /* queue name's number, 0 for a plain subscription */
 };
@@ -74,36 +74,36 @@ enum err sublist_insert(struct sublist *s, struct sub *sub, struct view pattern,
 /* sub must be in this sublist. Returns how many trie nodes were freed with it. */
 uint32_t sublist_remove(struct sublist *s, struct sub *sub);
 
-/* What a subscription is charged for, in bytes: a formula of its texts alone, so that what is charged at its insertion is
- * given back at its removal, whatever others share its nodes. It is more than all that the subscription can have added to
+/* The price of a subscription, in bytes: a formula of its texts alone, so that the same amount is charged at its insertion and given
+ * back at its removal, whatever other subscriptions share its nodes. It is more than all that the subscription can have added to
  * the sublist and to the caller's tables (SUBLIST_SUB_BYTES), and at most about twice that where it shares nothing with others
  * and has no more than PRICE_TOKENS tokens. Each token of a pattern beyond those costs four times as much. */
 enum { SUBLIST_SUB_BYTES = sizeof(struct sub) + sizeof(uint32_t), PRICE_TOKENS = 16 };
 uint64_t sublist_price(struct view pattern, struct view queue);
-/* The price of one that is in this sublist. */
+/* The price of a subscription that is in this sublist. */
 uint64_t sublist_price_of(const struct sublist *s, const struct sub *sub);
-/* Memory of tables and nodes, without the subs; 0 when nothing is left in it. Used: without what lies free between them, and
- * is used again for others of the same size. */
+/* Memory of tables and nodes, without the subs; 0 when nothing is left in it. sublist_bytes_used
+ * leaves out free pieces, which are used again for nodes of the same size. */
 uint64_t sublist_bytes(const struct sublist *s);
 uint64_t sublist_bytes_used(const struct sublist *s);
 
 /* All subscriptions for a published subject that has tokens (subject_has_tokens); tokens of '*' and '>' in it are
- * literal text. ERR_NOMEM: *m holds nothing. ERR_RANGE: the match was cut after MATCH_VISIT_MAX trie nodes and one more for each byte of the subject, or after
- * MATCH_QUEUES_MAX queue groups; *m holds what was found until then. What is found first does not depend on how much others
- * have hung into the sublist: the literal subject comes before all patterns, of two ways a walk takes the token before the
+ * literal text. ERR_NOMEM: *m holds nothing. ERR_RANGE: the match was cut after MATCH_VISIT_MAX trie nodes and one more for each byte of
+ * the subject, or after MATCH_QUEUES_MAX queue groups; *m holds the subscriptions found until then. Which are found first does
+ * not depend on how many others are in the sublist: the literal subject comes before all patterns, of two ways a walk takes the token before the
  * '*', and of the groups of one pattern the oldest come first. A subject of up to MATCH_TOKENS_WHOLE tokens never meets the
  * first bound. *visited (if not null) gets the number of trie nodes visited, 0 in a sublist without patterns. A zeroed struct
  * match is ready. */
 enum { MATCH_VISIT_MAX = 4096, MATCH_QUEUES_MAX = 16384, MATCH_TOKENS_WHOLE = 11 };
 enum err sublist_match(struct sublist *s, struct view subject, struct match *m, uint32_t *visited);
-/* Makes it queues_sorted. */
+/* Sorts the groups: m->queues_sorted. */
 void match_sort_queues(struct match *m);
-/* Fetches into the cache what a match of this subject will look at first, and, if deep, the node behind it (of use some time
- * after the call that was not deep). No effect but on time; the subject may be any bytes. */
+/* Prefetches the memory that a match of this subject will look at first, and, if deep, the node behind it (useful some time after
+ * the call that was not deep). No effect but on time; the subject may be any bytes. */
 void sublist_hint(const struct sublist *s, struct view subject, bool deep);
 void match_free(struct match *m);
 
-/* The pattern under which sub hangs, written to out (at most cap bytes; returns its full length). */
+/* The pattern of sub, written to out (at most cap bytes; returns its full length). */
 size_t sublist_pattern(const struct sublist *s, const struct sub *sub, char *out, size_t cap);
 /* The name of a queue number, good while a member exists. */
 struct view sublist_queue_name(const struct sublist *s, uint32_t queue);

@@ -12,6 +12,7 @@
 #include "nats/errors.h"
 
 static enum op_result end(struct frontend *f, struct client *c, const char *text, const char *reason) {
+    client_log(c, LOG_ERROR, "%s", text);
     client_error(f, c, text, reason);
     return OP_ENDED;
 }
@@ -81,7 +82,7 @@ static enum op_result take_options(struct frontend *f, struct client *c, uint8_t
 enum op_result connect_take(struct frontend *f, struct client *c, struct connect *in, struct login *login) {
     in->headers = in->headers && !f->settings.no_headers;
     if (in->protocol < 0 || in->protocol > 1)
-        return end(f, c, NATS_ERR_CLIENT_PROTOCOL, "Protocol Violation");
+        return end(f, c, NATS_ERR_CLIENT_PROTOCOL, "Bad Client Protocol Version");
     if (in->no_responders && !in->headers)
         return end(f, c, NATS_ERR_NO_RESPONDERS, "No Responders Requires Headers");
     enum op_result r = take_options(f, c, options_of(in), login);
@@ -127,7 +128,7 @@ enum op_result connect_run(struct frontend *f, struct client *c, struct view jso
         if (e == ERR_NOMEM)
             client_no_memory(f, c);
         else
-            op_bad(f, c, PARSE_CLOSE);
+            fault_operation(f, c, "CONNECT is no JSON object, or one of its values has the wrong type");
         return OP_ENDED;
     }
     enum op_result r = decide(f, c, &in);

@@ -138,7 +138,7 @@ static void deliver(struct frontend *f, struct client *c, const struct fsub *s) 
     *to++ = ' ';
     to = copy_small(to, tail, tail_len);
     if (unlikely(log_traces()))
-        client_trace(c, "->>", view_of(begin, (size_t)(to - begin)));
+        client_trace_out(c, view_of(begin, (size_t)(to - begin)));
     if (likely(together)) {
         to = copy_small(to, (const char *)d->payload + from, body);
         *to++ = '\r';
@@ -206,20 +206,27 @@ static const char *deny_format(uint32_t why, bool queue) {
     }
 }
 
-/* The sid of the subscription that a DENY_REMOVED names. */
-static struct view removed_sid(const struct frontend *f, const struct record *rec, const struct record_parts *parts,
-                               const uint8_t *at) {
+static bool denies_publish(uint32_t why) {
+    return why == RECORD_DENY_PUBLISH || why == RECORD_DENY_REPLY;
+}
+
+/* The sid of the subscription that is refused or taken away; empty for a message. */
+static struct view denied_sid(struct frontend *f, const struct record *rec, const struct record_parts *parts,
+                              const uint8_t *at) {
     struct record_target t;
-    if (rec->target_count != 1)
-        unsound("the end of a subscription that is not named");
+    if (rec->target_count != (denies_publish(rec->aux) ? 0 : 1))
+        unsound("a refusal that does not name what it refuses");
+    if (denies_publish(rec->aux))
+        return view_of(NULL, 0);
     memcpy(&t, at + parts->targets, sizeof t);
     const struct fsub *s = sub_at(f, t.slot + 1);
     if (!s || s->number != rec->conn || t.conn != rec->conn)
         unsound("the end of a subscription that is not there");
+    f->denied_slot = rec->aux == RECORD_DENY_REMOVED ? 0 : t.slot + 1;
     return sub_sid(f, s);
 }
 
-static void log_denied(const struct client *c, enum record_deny why, const char *subject, const char *second,
+static void log_denied(const struct client *c, enum record_deny why, const char *subject, const char *queue, const char *sid,
                        const char *text) {
     const char *user = client_user(c);
     switch (why) {
@@ -230,36 +237,43 @@ static void log_denied(const struct client *c, enum record_deny why, const char 
         client_log(c, LOG_ERROR, "Publish Violation - %s, Reply \"%.500s\"", user, subject);
         break;
     case RECORD_DENY_SUB:
-        client_log(c, LOG_ERROR, "Subscription Violation - %s, Subject \"%.500s\"%s%.200s%s", user, subject,
-                   *second ? ", Queue \"" : "", second, *second ? "\"" : "");
+        client_log(c, LOG_ERROR, "Subscription Violation - %s, Subject \"%.500s\"%s%.200s%s, SID %.200s", user, subject,
+                   *queue ? ", Queue: \"" : "", queue, *queue ? "\"" : "", sid);
         break;
     case RECORD_DENY_REMOVED:
-        client_log(c, LOG_INFO, "Removed sub \"%.500s\" (sid \"%.200s\") for %s - not authorized", subject, second, user);
+        client_log(c, LOG_INFO, "Removed sub \"%.500s\" (sid \"%.200s\") for %s - not authorized", subject, sid, user);
         break;
     case RECORD_DENY_MEMORY:
         client_log(c, LOG_ERROR, NATS_ERR_MAX_SUBSCRIPTIONS ": no memory left for \"%.500s\" - %s", subject, user);
         break;
     default:
-        client_log(c, LOG_ERROR, "%.1000s", text);
+        client_log(c, LOG_ERROR, "%.1000s, SID %.200s", text, sid);
     }
 }
 
-/* Quotes both names into scratch that is large enough for the longest of them. */
+enum { QUOTED_MAX = 10 * RECORD_TEXT_MAX + 1 };
+
+static const char *quoted(char out[static QUOTED_MAX], struct view name) {
+    out[quote_text(out, QUOTED_MAX - 1, name)] = '\0';
+    return out;
+}
+
+/* Quotes the names into scratch that is large enough for the longest of them. */
 static void denied(struct frontend *f, struct client *c, const struct record *rec, const struct record_parts *parts,
                    const uint8_t *at) {
-    static char subject[10 * RECORD_TEXT_MAX + 1], second[10 * RECORD_TEXT_MAX + 1], text[2 * sizeof subject + 256];
+    static char subject[QUOTED_MAX], queue[QUOTED_MAX], sid[QUOTED_MAX], text[2 * QUOTED_MAX + 256];
     memcpy(f->names, at + parts->subject, (size_t)rec->subject_len + rec->reply_len);
-    size_t n = quote_text(subject, sizeof subject - 1, view_of((const char *)f->names, rec->subject_len));
-    subject[n] = 0;
-    struct view queue = view_of((const char *)f->names + rec->subject_len, rec->reply_len);
-    n = quote_text(second, sizeof second - 1,
-                   rec->aux == RECORD_DENY_REMOVED ? removed_sid(f, rec, parts, at) : queue);
-    second[n] = 0;
+    quoted(subject, view_of((const char *)f->names, rec->subject_len));
+    quoted(queue, view_of((const char *)f->names + rec->subject_len, rec->reply_len));
+    quoted(sid, denied_sid(f, rec, parts, at));
+    bool removed = rec->aux == RECORD_DENY_REMOVED;
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-    int len = snprintf(text, sizeof text - 8, deny_format(rec->aux, rec->reply_len > 0), subject, second);
+    int len = snprintf(text, sizeof text, deny_format(rec->aux, rec->reply_len > 0), subject, removed ? sid : queue);
 #pragma GCC diagnostic pop
-    log_denied(c, (enum record_deny)rec->aux, subject, second, text);
+    log_denied(c, (enum record_deny)rec->aux, subject, queue, sid, text);
+    if (unlikely(log_traces()))
+        client_log(c, LOG_TRACE, "->> [-ERR %s]", text);
     out_bytes(f, c, "-ERR '", 6);
     if (c->state != CLIENT_GONE)
         out_bytes(f, c, text, (uint32_t)len);
@@ -280,12 +294,14 @@ static void kicked(struct frontend *f, struct client *c, uint32_t why) {
         client_error(f, c, NATS_ERR_AUTHORIZATION, "Authentication Failure");
         break;
     case RECORD_KICK_REVOKED:
+        client_log(c, LOG_ERROR, NATS_ERR_REVOKED " - %s", client_user(c));
         client_error(f, c, NATS_ERR_REVOKED, "Credentials Revoked");
         break;
     case RECORD_KICK_MOVED:
         client_error(f, c, NULL, "Client Closed");
         break;
     case RECORD_KICK_EXPIRED:
+        client_log(c, LOG_ERROR, NATS_ERR_AUTH_EXPIRED " - %s", client_user(c));
         client_error(f, c, NATS_ERR_AUTH_EXPIRED, "Authentication Expired");
         break;
     case RECORD_KICK_ACCOUNT_CONNS:
@@ -293,6 +309,7 @@ static void kicked(struct frontend *f, struct client *c, uint32_t why) {
         client_error(f, c, NATS_ERR_ACCOUNT_CONNS, "Maximum Account Connections Exceeded");
         break;
     case RECORD_KICK_PAYLOAD:
+        client_log(c, LOG_ERROR, "maximum payload exceeded - %s", client_user(c));
         client_error(f, c, NATS_ERR_PAYLOAD, "Maximum Message Payload Exceeded");
         break;
     case RECORD_KICK_MEMORY:
@@ -338,10 +355,13 @@ static void all_resumed(struct frontend *f) {
     }
 }
 
-static void slot_free(struct frontend *f, const struct record *rec) {
+static void slot_free(struct frontend *f, const struct record *rec, const struct client *c) {
     struct fsub *s = sub_at(f, rec->aux + 1);
     if (!s || s->number != rec->conn)
         unsound("the end of a slot that is not in use");
+    if (unlikely(log_traces()) && c->state < CLIENT_FAILED && f->denied_slot != rec->aux + 1)
+        client_trace_end(c, sub_sid(f, s));
+    f->denied_slot = 0;
     sub_drop(f, rec->aux + 1);
 }
 
@@ -355,7 +375,7 @@ static void answer(struct frontend *f, const struct record *rec, const struct re
     bool lives = c->state < CLIENT_FAILED;
     switch (rec->type) {
     case RECORD_SLOT_FREE:
-        slot_free(f, rec);
+        slot_free(f, rec, c);
         break;
     case RECORD_CONN_FREE:
         if (!(c->flags & CLIENT_CLOSE_TOLD))
@@ -363,6 +383,8 @@ static void answer(struct frontend *f, const struct record *rec, const struct re
         ends_freed(f, c);
         break;
     case RECORD_OK:
+        if (unlikely(log_traces()))
+            client_trace_out(c, VIEW("+OK"));
         out_bytes(f, c, "+OK\r\n", 5);
         break;
     case RECORD_DENY:

@@ -16,6 +16,7 @@
  *   trace.c     log lines about a connection
  *   input.c     bytes to operations
  *   ops.c       operations to records
+ *   faults.c    what cannot be an operation
  *   connect.c   CONNECT
  *   subs.c      subscriptions: slots, sids; the truth for a replay
  *   memory.c    what clients hold: its bounds, and who is closed when there is too much
@@ -280,6 +281,7 @@ struct frontend {
     /* subscriptions by slot - 1 */
     struct fsub **sub_chunk;
     uint32_t sub_high, sub_free, sub_count;
+    uint32_t denied_slot; /* + 1, of the SUB that was refused last: what ends with it never was a subscription; 0: none */
     struct pool texts;
     uint64_t sub_bytes;      /* price of all subscriptions */
     uint64_t leaving_bytes;  /* price of those whose clients have gone: CONN_FREE ends them */
@@ -421,10 +423,27 @@ void ends_empty(struct frontend *f); /* once a turn: some subscriptions of those
 /* ---- trace.c ---- */
 const char *client_user(const struct client *c); /* for log lines */
 void client_log(const struct client *c, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* A trace line for what the client sent (`<<-`) or gets (`->>`); only call it when log_traces(). */
-void client_trace(const struct client *c, const char *arrow, struct view line);
-void client_trace_connect(const struct client *c, struct view line); /* credentials are masked */
-void client_trace_payload(const struct client *c, struct view payload, uint32_t len_max); /* 0: all that a line holds */
+/* Trace lines; only to be called when log_traces(). What the client sent: a PUB, HPUB, SUB or UNSUB; another line, which is cut
+ * where JSON may begin in it; a CONNECT, of which only what is no secret is shown; a payload (len_max 0: all that a line holds). */
+void client_trace(const struct client *c, struct view line);
+void client_trace_other(const struct client *c, struct view line);
+void client_trace_connect(const struct client *c, struct view line);
+void client_trace_payload(const struct client *c, struct view payload, uint32_t len_max);
+/* What it gets, one line or several; and that a subscription has ended. */
+void client_trace_out(const struct client *c, struct view lines);
+void client_trace_end(const struct client *c, struct view sid);
+/* The first of bytes that are no operation, for an error line: quoted, without the quote at the beginning, cut where JSON may begin. */
+enum { SNIPPET_BYTES = 32, SNIPPET_TEXT = 10 * SNIPPET_BYTES + 8 };
+size_t client_snippet(char *out, size_t cap, struct view bytes);
+
+/* ---- faults.c ---- */
+/* What a client sent that cannot be: the log says which operation and what was wrong with it, and the connection ends.
+ *
+ * at: the bytes from the operation's beginning on, as far as they have come; line: as the parser left it. */
+void fault_parse(struct frontend *f, struct client *c, enum parse_result why, const struct parse_line *line, struct view at);
+void fault_payload_end(struct frontend *f, struct client *c, struct view at); /* at: behind the payload */
+/* what: for the log. Without a text for the client. */
+void fault_operation(struct frontend *f, struct client *c, const char *what);
 
 /* ---- accept.c ---- */
 void accept_prepare(struct frontend *f); /* looks at the limit of descriptors */
@@ -465,9 +484,9 @@ enum op_result {
     OP_ENDED, /* the connection ends */
 };
 enum op_result op_run(struct frontend *f, struct client *c, const struct parse_line *line, const char *payload);
-/* A PUB or HPUB whose payload is still to come: what is wrong with its line is said at once. */
-void op_announced(struct frontend *f, struct client *c, const struct parse_line *line);
-void op_bad(struct frontend *f, struct client *c, enum parse_result why);
+/* A PUB or HPUB of which something is still to come: what is wrong with it so far is said at once. rest: what has come behind its
+ * line. */
+void op_announced(struct frontend *f, struct client *c, const struct parse_line *line, struct view rest);
 
 /* ---- subs.c ---- */
 /* Where that slot is kept, without a look at it; null beyond the table. */

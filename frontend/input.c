@@ -96,10 +96,12 @@ void input_release(struct client *c) {
 /* ---- parsing ---- */
 
 static void trace(const struct frontend *f, const struct client *c, const struct parse_line *line, const char *at) {
-    if (line->op == PARSE_CONNECT)
+    if (line->op <= PARSE_UNSUB)
+        client_trace(c, view_of(at, line->used));
+    else if (line->op == PARSE_CONNECT)
         client_trace_connect(c, view_of(at, line->used));
     else
-        client_trace(c, "<<-", view_of(at, line->used));
+        client_trace_other(c, view_of(at, line->used));
     if (line->op == PARSE_PUB || line->op == PARSE_HPUB)
         client_trace_payload(c, view_of(at + line->used, (size_t)line->payload_len), f->settings.max_traced_msg_len);
 }
@@ -126,7 +128,7 @@ static size_t run(struct frontend *f, struct client *c, char *at, size_t len) {
         enum parse_result result = parser_next(at + used, len - used, &limits, &line);
         if (unlikely(result != PARSE_DONE)) {
             if (result != PARSE_MORE)
-                op_bad(f, c, result);
+                fault_parse(f, c, result, &line, view_of(at + used, len - used));
             break;
         }
         size_t whole = line.used;
@@ -134,7 +136,7 @@ static size_t run(struct frontend *f, struct client *c, char *at, size_t len) {
             whole += (size_t)line.payload_len + 2;
             if (unlikely(whole > len - used)) {
                 c->in_need = (uint32_t)whole;
-                op_announced(f, c, &line);
+                op_announced(f, c, &line, view_of(at + used + line.used, len - used - line.used));
                 break;
             }
         }
@@ -228,7 +230,7 @@ static void read_own(struct frontend *f, struct client *c) {
         return;
     }
     c->in_len += (uint32_t)n;
-    if (c->in_len >= c->in_need)
+    if (c->in_len + 1 >= c->in_need) /* the last byte but one may be wrong already */
         run_own(f, c);
 }
 
@@ -260,7 +262,7 @@ static void read_some(struct frontend *f, struct client *c) {
         return;
     }
     size_t len = kept + (size_t)n;
-    size_t used = len < c->in_need ? 0 : run(f, c, f->read, len);
+    size_t used = len + 1 < c->in_need ? 0 : run(f, c, f->read, len); /* as in read_own */
     size_t rest = len - used;
     if (c->state >= CLIENT_ENDING) {
         leave(f, c, 0, len);

@@ -237,7 +237,7 @@ void fence_pass(struct frontend *f) {
         if (len > 0)
             out_bytes(f, c, text, len);
         if (unlikely(log_traces()) && len > 0)
-            client_trace(c, "->>", view_of(text, len));
+            client_trace_out(c, view_of(text, len));
         free(text);
         if (c->state == CLIENT_ENDING)
             out_flush(f, c); /* closes when all is written, at the latest by the write deadline */

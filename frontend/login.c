@@ -381,8 +381,10 @@ void login_refusal(struct frontend *f, struct client *c, int why) {
     ProtobufCBinaryData name = credential(l, CONNECT_USER), key = credential(l, CONNECT_NKEY);
     memcpy(user, name.data, name.len < sizeof user - 1 ? name.len : sizeof user - 1);
     memcpy(nkey, key.data, key.len < sizeof nkey - 1 ? key.len : sizeof nkey - 1);
-    if (why == BULKHEAD__REFUSAL_REASON__REFUSAL_ACCOUNT)
+    if (why == BULKHEAD__REFUSAL_REASON__REFUSAL_ACCOUNT) {
+        client_log(c, LOG_ERROR, NATS_ERR_REGISTRATION " - User \"%s\"", user);
         client_error(f, c, NATS_ERR_REGISTRATION, "Failed Account Registration");
-    else
+    } else {
         login_refused(f, c, user, nkey);
+    }
 }

@@ -29,30 +29,6 @@ static enum op_result no_memory(struct frontend *f, struct client *c) {
     return OP_ENDED;
 }
 
-void op_bad(struct frontend *f, struct client *c, enum parse_result why) {
-    counter_add(f->counters, COUNTER_PROTOCOL_ERRORS, 1);
-    switch (why) {
-    case PARSE_UNKNOWN:
-        client_log(c, LOG_ERROR, "Client parser ERROR: no operation can begin so");
-        client_error(f, c, NATS_ERR_UNKNOWN_OP, "Parse Error");
-        break;
-    case PARSE_LINE_LONG:
-        client_log(c, LOG_ERROR, "maximum control line exceeded: max_control_line %u", f->limits.control_line);
-        client_error(f, c, NATS_ERR_CONTROL_LINE, "Maximum Control Line Exceeded");
-        break;
-    case PARSE_PAYLOAD_LONG:
-        client_log(c, LOG_ERROR, "maximum payload exceeded: the limit is %u", f->limits.payload);
-        client_error(f, c, NATS_ERR_PAYLOAD, "Maximum Message Payload Exceeded");
-        break;
-    case PARSE_CLOSE:
-    case PARSE_DONE:
-    case PARSE_MORE:
-        client_log(c, LOG_ERROR, "Client parser ERROR: arguments that the operation cannot have");
-        client_error(f, c, NULL, "Parse Error");
-        break;
-    }
-}
-
 /* ---- before any record ---- */
 
 /* A record may be made: the connection has its binding and no line waits. Without authentication an operation may come
@@ -76,9 +52,13 @@ static bool complains(struct client *c, struct view subject) {
 
 static const char complaint[] = "-ERR '" NATS_ERR_PUBLISH_SUBJECT "'\r\n";
 
-void op_announced(struct frontend *f, struct client *c, const struct parse_line *l) {
+static const char no_headers[] = "message headers not supported";
+
+void op_announced(struct frontend *f, struct client *c, const struct parse_line *l, struct view rest) {
     if (l->op == PARSE_HPUB && !(c->options & RECORD_HEADERS))
-        op_bad(f, c, PARSE_CLOSE);
+        fault_operation(f, c, no_headers);
+    else if (rest.len > l->payload_len && rest.at[l->payload_len] != '\r')
+        fault_payload_end(f, c, view_of(rest.at + l->payload_len, rest.len - l->payload_len));
     else if (!(c->flags & CLIENT_COMPLAINED) && complains(c, l->subject))
         fence_add(f, c, complaint, sizeof complaint - 1);
 }
@@ -86,11 +66,11 @@ void op_announced(struct frontend *f, struct client *c, const struct parse_line 
 static enum op_result op_pub(struct frontend *f, struct client *c, const struct parse_line *l, const char *payload) {
     uint32_t header_len = l->op == PARSE_HPUB ? l->header_len : 0;
     if (unlikely(memcmp(payload + l->payload_len, "\r\n", 2) != 0)) {
-        op_bad(f, c, PARSE_UNKNOWN);
+        fault_payload_end(f, c, view_of(payload + l->payload_len, 2));
         return OP_ENDED;
     }
     if (unlikely(l->op == PARSE_HPUB && !(c->options & RECORD_HEADERS))) {
-        op_bad(f, c, PARSE_CLOSE);
+        fault_operation(f, c, no_headers);
         return OP_ENDED;
     }
     enum op_result r = prepare(f, c);
@@ -267,11 +247,14 @@ enum op_result op_run(struct frontend *f, struct client *c, const struct parse_l
     case PARSE_INFO:
         if (connect_is_object(l->json))
             return OP_DONE;
-        break;
+        fault_operation(f, c, "INFO is no JSON object");
+        return OP_ENDED;
     case PARSE_MINUS_ERR:
         client_log(c, LOG_ERROR, "Client Error %.*s", (int)(l->json.len < 200 ? l->json.len : 200), l->json.at);
-        break;
+        counter_add(f->counters, COUNTER_PROTOCOL_ERRORS, 1);
+        client_error(f, c, NULL, "Parse Error");
+        return OP_ENDED;
     }
-    op_bad(f, c, PARSE_CLOSE);
+    check(false);
     return OP_ENDED;
 }

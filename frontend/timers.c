@@ -137,9 +137,11 @@ static void ping_due(struct frontend *f, struct client *c) {
     uint64_t interval = f->settings.ping_interval_ms;
     bool measured = c->ping_sent_ms != 0 && f->now_ms - c->ping_sent_ms < RTT_VALID_MS;
     bool active = c->activity_ms != 0 && f->now_ms - c->activity_ms < interval;
+    client_log(c, LOG_DEBUG, "Client Ping Timer");
     if (!(measured && active)) {
         if (c->ping_out + 1u > f->settings.ping_max) {
             counter_add(f->counters, COUNTER_STALE, 1);
+            client_log(c, LOG_DEBUG, "Stale Client Connection - Closing");
             client_error(f, c, NATS_ERR_STALE, "Stale Connection");
             return;
         }
@@ -147,7 +149,7 @@ static void ping_due(struct frontend *f, struct client *c) {
         c->ping_sent_ms = f->now_ms;
         out_bytes(f, c, "PING\r\n", 6);
         if (log_traces())
-            client_trace(c, "->>", VIEW("PING"));
+            client_trace_out(c, VIEW("PING"));
     }
     ping_restart(f, c, false);
 }

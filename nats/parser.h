@@ -35,8 +35,8 @@ enum parse_result {
     PARSE_DONE,         /* one operation in *line */
     PARSE_MORE,         /* the line is not complete */
     PARSE_UNKNOWN,      /* "Unknown Protocol Operation", close */
-    PARSE_CLOSE,        /* wrong arguments: close without a text */
-    PARSE_LINE_LONG,    /* "maximum control line exceeded", close */
+    PARSE_CLOSE,        /* wrong arguments: close without a text; line->op is filled */
+    PARSE_LINE_LONG,    /* "maximum control line exceeded", close; line->op is filled */
     PARSE_PAYLOAD_LONG, /* "Maximum Payload Violation", close; *line is filled */
 };
 

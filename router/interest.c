@@ -108,10 +108,9 @@ static struct outcome end_for_memory(struct router *r, const struct link *l, uin
 /* A replay brings what is beyond a limit: an edge that lies, or a limit that was lowered since. */
 static struct outcome take_away(struct router *r, struct link *l, uint32_t number, uint32_t slot, struct view subject,
                                 struct view queue) {
-    if (!egress_has_room(r, l, REMOVED_BYTES(subject.len, queue.len) + SMALL, true))
+    if (!egress_has_room(r, l, DENY_SUB_BYTES(subject.len, queue.len) + SMALL, true))
         return outcome_wait(l);
-    struct sub s = {.conn = number, .slot = slot};
-    record_deny_removed(r, l, &s, subject, queue);
+    record_deny_sub(r, l, number, slot, RECORD_DENY_REMOVED, subject, queue);
     egress_small(r, l, RECORD_SLOT_FREE, number, slot);
     return outcome_of(STEP_DONE);
 }
@@ -130,7 +129,7 @@ struct outcome interest_sub(struct router *r, struct link *l, struct conn *c, co
     enum err e = link_slot_make(l, fixed.slot);
     if (e == ERR_RANGE)
         return outcome_of(STEP_BAD);
-    if (!replay && !egress_has_room(r, l, 2 * SMALL + DENY_BYTES(subject.len, queue.len), true))
+    if (!replay && !egress_has_room(r, l, 2 * SMALL + DENY_SUB_BYTES(subject.len, queue.len), true))
         return outcome_wait(l);
 
     uint32_t index = 0;
@@ -152,7 +151,7 @@ struct outcome interest_sub(struct router *r, struct link *l, struct conn *c, co
         if (why != 0 && replay)
             return take_away(r, l, rec->conn, fixed.slot, subject, queue);
         if (why != 0)
-            record_deny(r, l, rec->conn, why, subject, queue);
+            record_deny_sub(r, l, rec->conn, fixed.slot, why, subject, queue);
         else if (rec->flags & RECORD_ANSWER && !replay)
             egress_small(r, l, RECORD_OK, rec->conn, 0);
         if (why == 0 && !repeats) {

@@ -90,12 +90,12 @@ static bool note(struct router *r, const struct link *l, const struct record *re
 /* A subscription that does not come to life: its slot ends, and its client is told. */
 static void refuse_sub(struct router *r, struct link *l, const struct conn *c, const struct record *rec, uint32_t slot,
                        struct view subject, struct view queue) {
-    if (!egress_has_room(r, l, SMALL + DENY_BYTES(subject.len, queue.len), true)) {
+    if (!egress_has_room(r, l, SMALL + DENY_SUB_BYTES(subject.len, queue.len), true)) {
         admit_kick_poisoned(r, l, rec->conn); /* CONN_FREE will free the slot */
         return;
     }
     if (c->state == CONN_BOUND)
-        record_deny(r, l, rec->conn, RECORD_DENY_SUB, subject, queue);
+        record_deny_sub(r, l, rec->conn, slot, RECORD_DENY_SUB, subject, queue);
     egress_small(r, l, RECORD_SLOT_FREE, rec->conn, slot);
 }
 

@@ -34,9 +34,9 @@ static enum record_deny reserved(const struct leg *m) {
 
 __attribute__((noinline)) static struct outcome refuse(struct router *r, const struct plan *p, enum record_deny why) {
     struct view name = why == RECORD_DENY_REPLY ? p->leg->reply : p->leg->subject;
-    if (!egress_has_room(r, p->source, DENY_BYTES(name.len, 0), true))
+    if (!egress_has_room(r, p->source, DENY_BYTES(name.len), true))
         return outcome_wait(p->source);
-    record_deny(r, p->source, p->rec->conn, why, name, (struct view){0});
+    record_deny(r, p->source, p->rec->conn, why, name);
     return outcome_of(STEP_DONE);
 }
 

@@ -34,14 +34,14 @@ static void put_deny(struct router *r, struct link *l, uint32_t conn, enum recor
         counter_add(r->counters, COUNTER_DENIED, 1);
 }
 
-void record_deny(struct router *r, struct link *l, uint32_t conn, enum record_deny why, struct view subject,
-                 struct view queue) {
-    put_deny(r, l, conn, why, NULL, subject, queue);
+void record_deny(struct router *r, struct link *l, uint32_t conn, enum record_deny why, struct view name) {
+    put_deny(r, l, conn, why, NULL, name, (struct view){0});
 }
 
-void record_deny_removed(struct router *r, struct link *l, const struct sub *s, struct view subject, struct view queue) {
-    struct record_target target = {s->conn, s->slot};
-    put_deny(r, l, s->conn, RECORD_DENY_REMOVED, &target, subject, queue);
+void record_deny_sub(struct router *r, struct link *l, uint32_t conn, uint32_t slot, enum record_deny why, struct view subject,
+                     struct view queue) {
+    struct record_target target = {conn, slot};
+    put_deny(r, l, conn, why, &target, subject, queue);
 }
 
 static struct outcome ignore(struct router *r, struct link *l) {

@@ -166,13 +166,13 @@ void rights_recheck(struct router *r, struct link *l, uint32_t number, struct co
 static bool take_away(struct router *r, struct link *l, struct conn *c, uint32_t index, struct view pattern,
                       struct view queue) {
     struct sub *s = router_sub(r, index);
-    uint64_t bytes = REMOVED_BYTES(pattern.len, queue.len) + SMALL;
+    uint64_t bytes = DENY_SUB_BYTES(pattern.len, queue.len) + SMALL;
     if (l->spilling || !egress_has_room(r, l, bytes, false)) {
         l->recheck_room = (uint32_t)bytes;
         return false;
     }
     uint32_t number = s->conn, slot = s->slot;
-    record_deny_removed(r, l, s, pattern, queue);
+    record_deny_sub(r, l, number, slot, RECORD_DENY_REMOVED, pattern, queue);
     interest_drop(r, l, c, index);
     egress_small(r, l, RECORD_SLOT_FREE, number, slot);
     return true;

@@ -510,13 +510,13 @@ uint32_t stall_ms(const struct router *r, const struct conn *c);  /* what is lef
 /* ---- records.c ---- */
 struct outcome record_handle(struct router *r, struct link *l, const struct record *rec, const struct record_parts *parts,
                              const uint8_t *at);
-/* A DENY for subject (and queue) on l; room of DENY_BYTES(subject, queue) was made sure of. */
-void record_deny(struct router *r, struct link *l, uint32_t conn, enum record_deny why, struct view subject,
-                 struct view queue);
-#define DENY_BYTES(subject_len, queue_len) ring_round(record_len(0, 0, (subject_len), (queue_len), 0))
-/* The same for a subscription that is taken away (RECORD_DENY_REMOVED); REMOVED_BYTES. */
-void record_deny_removed(struct router *r, struct link *l, const struct sub *s, struct view subject, struct view queue);
-#define REMOVED_BYTES(subject_len, queue_len) ring_round(record_len(0, 1, (subject_len), (queue_len), 0))
+/* A DENY on l for a message, with its subject or reply; room of DENY_BYTES was made sure of. */
+void record_deny(struct router *r, struct link *l, uint32_t conn, enum record_deny why, struct view name);
+#define DENY_BYTES(name_len) ring_round(record_len(0, 0, (name_len), 0, 0))
+/* The same for a subscription that is refused, or taken away (RECORD_DENY_REMOVED); DENY_SUB_BYTES. */
+void record_deny_sub(struct router *r, struct link *l, uint32_t conn, uint32_t slot, enum record_deny why, struct view subject,
+                     struct view queue);
+#define DENY_SUB_BYTES(subject_len, queue_len) ring_round(record_len(0, 1, (subject_len), (queue_len), 0))
 
 /* ---- poison.c ---- */
 /* From here on the commit page is this router's, and the box tells of it; what the one before died of is remembered. */

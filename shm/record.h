@@ -35,7 +35,7 @@ enum record_type {
     RECORD_DELIVER = 32, /* targets, subject, reply, payload; aux: header block bytes */
     RECORD_DELIVER_MORE, /* targets; the message is that of the RECORD_DELIVER before it */
     RECORD_OK,           /* conn: answer to one record with RECORD_ANSWER */
-    RECORD_DENY,         /* conn; aux: enum record_deny; subject, reply = queue name; of DENY_REMOVED one target */
+    RECORD_DENY,         /* conn; aux: enum record_deny; subject, reply = queue name; of subscriptions one target */
     RECORD_KICK,         /* conn; aux: enum record_kick. Nothing of that connection is handled any more but its CLOSE */
     RECORD_STALL,        /* conn; aux: stop reading it for so many ms, RECORD_STALL_MS_MAX at most */
     RECORD_RESUME,       /* conn: go on earlier */

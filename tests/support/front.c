@@ -425,12 +425,16 @@ static void on_pub(struct front *w, const struct record *rec, const char *subjec
     send_message(w, slots, found, view_of(subject, rec->subject_len), payload, rec->payload_len, rec->aux, false);
 }
 
-static void deny(struct front *w, const struct record *rec, const char *text, uint32_t why) {
-    struct record out = {.type = RECORD_DENY, .conn = rec->conn, .aux = why, .subject_len = rec->subject_len};
-    out.len = (uint32_t)record_len(0, 0, out.subject_len, 0, 0);
+static void deny_sub(struct front *w, const struct record *rec, const char *text, uint32_t slot) {
+    struct record out = {
+        .type = RECORD_DENY, .conn = rec->conn, .aux = RECORD_DENY_SUB, .subject_len = rec->subject_len, .target_count = 1};
+    struct record_target target = {rec->conn, slot};
+    out.len = (uint32_t)record_len(0, 1, out.subject_len, 0, 0);
     uint8_t *at = put(w, &out);
+    if (at)
+        memcpy(at, &target, sizeof target);
     if (at && out.subject_len > 0)
-        memcpy(at, text, out.subject_len);
+        memcpy(at + sizeof target, text, out.subject_len);
 }
 
 static void free_closed(struct front *w) {
@@ -471,7 +475,7 @@ static void take(struct front *w, const struct record *rec, const struct record_
             front_router_small(w, RECORD_OK, rec->conn, 0);
         on_sub(w, rec, &sub, subject);
         if (rec->subject_len > 2 && memcmp(subject, "no.", 3) == 0) {
-            deny(w, rec, subject, RECORD_DENY_SUB);
+            deny_sub(w, rec, subject, sub.slot);
             front_router_end_slot(w, sub.slot);
         }
         break;

@@ -93,7 +93,7 @@ class NoiseTest(ServerCase):
         self.check_all_places_are_free()
         said = self.server.log().partition("Server is ready")[2]  # before that it says which walls are missing here
         errors = [line for line in said.splitlines()
-                  if ("[ERR]" in line or "[WRN]" in line) and "Client parser ERROR" not in line and "maximum connections" not in line]
+                  if ("[ERR]" in line or "[WRN]" in line) and "parser ERROR" not in line and "Parse Error" not in line and "maximum connections" not in line]
         self.assertEqual(errors, [])
 
     def settled_memory(self, half):

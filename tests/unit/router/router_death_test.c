@@ -124,7 +124,7 @@ static const struct point points[] = {
 static const struct point rights_points[] = {
     POINT(replies_give, 20, 500), POINT(replies_spend, 30, 500),  POINT(replies_recover, 1, 3000),
     POINT(turn_commit, 4, 300),   POINT(rights_publish, 30, 900), POINT(rights_recheck_step, 2, 5000),
-    POINT(interest_drop, 8, 600), POINT(publish, 30, 900),        POINT(record_deny_removed, 8, 300),
+    POINT(interest_drop, 8, 600), POINT(publish, 30, 900),        POINT(record_deny_sub, 8, 300),
 };
 static const struct point *points_now;
 static uint32_t points_count;

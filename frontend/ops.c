@@ -227,6 +227,7 @@ static enum op_result op_ping(struct frontend *f, struct client *c) {
 }
 
 enum op_result op_run(struct frontend *f, struct client *c, const struct parse_line *l, const char *payload) {
+    char text[SNIPPET_TEXT];
     switch (l->op) {
     case PARSE_PUB:
     case PARSE_HPUB:
@@ -250,7 +251,8 @@ enum op_result op_run(struct frontend *f, struct client *c, const struct parse_l
         fault_operation(f, c, "INFO is no JSON object");
         return OP_ENDED;
     case PARSE_MINUS_ERR:
-        client_log(c, LOG_ERROR, "Client Error %.*s", (int)(l->json.len < 200 ? l->json.len : 200), l->json.at);
+        client_snippet(text, sizeof text, l->json);
+        client_log(c, LOG_ERROR, "Client Error \"%s", text);
         counter_add(f->counters, COUNTER_PROTOCOL_ERRORS, 1);
         client_error(f, c, NULL, "Parse Error");
         return OP_ENDED;

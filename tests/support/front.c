@@ -425,16 +425,19 @@ static void on_pub(struct front *w, const struct record *rec, const char *subjec
     send_message(w, slots, found, view_of(subject, rec->subject_len), payload, rec->payload_len, rec->aux, false);
 }
 
-static void deny_sub(struct front *w, const struct record *rec, const char *text, uint32_t slot) {
+/* slot: of the subscription that is refused; null: it is a message. */
+static void deny(struct front *w, const struct record *rec, const char *text, uint32_t why, const uint32_t *slot) {
     struct record out = {
-        .type = RECORD_DENY, .conn = rec->conn, .aux = RECORD_DENY_SUB, .subject_len = rec->subject_len, .target_count = 1};
-    struct record_target target = {rec->conn, slot};
-    out.len = (uint32_t)record_len(0, 1, out.subject_len, 0, 0);
+        .type = RECORD_DENY, .conn = rec->conn, .aux = why, .subject_len = rec->subject_len, .target_count = slot != NULL};
+    struct record_target target = {rec->conn, slot ? *slot : 0};
+    uint32_t target_len = slot ? sizeof target : 0;
+    out.len = (uint32_t)record_len(0, out.target_count, out.subject_len, 0, 0);
     uint8_t *at = put(w, &out);
-    if (at)
-        memcpy(at, &target, sizeof target);
-    if (at && out.subject_len > 0)
-        memcpy(at + sizeof target, text, out.subject_len);
+    if (!at)
+        return;
+    memcpy(at, &target, target_len);
+    if (out.subject_len > 0)
+        memcpy(at + target_len, text, out.subject_len);
 }
 
 static void free_closed(struct front *w) {
@@ -475,7 +478,7 @@ static void take(struct front *w, const struct record *rec, const struct record_
             front_router_small(w, RECORD_OK, rec->conn, 0);
         on_sub(w, rec, &sub, subject);
         if (rec->subject_len > 2 && memcmp(subject, "no.", 3) == 0) {
-            deny_sub(w, rec, subject, sub.slot);
+            deny(w, rec, subject, RECORD_DENY_SUB, &sub.slot);
             front_router_end_slot(w, sub.slot);
         }
         break;
@@ -498,7 +501,7 @@ static void take(struct front *w, const struct record *rec, const struct record_
         if (answers)
             front_router_small(w, RECORD_OK, rec->conn, 0);
         if (rec->subject_len > 2 && memcmp(subject, "no.", 3) == 0)
-            deny(w, rec, subject, RECORD_DENY_PUBLISH);
+            deny(w, rec, subject, RECORD_DENY_PUBLISH, NULL);
         else
             on_pub(w, rec, subject, (const char *)at + parts->payload);
         break;

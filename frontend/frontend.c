@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 enum err frontend_open(struct frontend *f) {
-    struct list *lists[] = {&f->fenced,    &f->dirty,     &f->borrowers, &f->owing,  &f->ready,   &f->ended,   &f->freed,
-                            &f->placeless, &f->stockless, &f->deferred,  &f->asking, &f->admitted};
+    struct list *lists[] = {&f->fenced, &f->dirty,     &f->borrowers, &f->owing,    &f->ready,  &f->ended,
+                            &f->freed,  &f->placeless, &f->stockless, &f->deferred, &f->asking, &f->admitted};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
     f->listener = -1;

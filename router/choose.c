@@ -123,7 +123,8 @@ static struct outcome go_on(struct router *r, struct leg *leg, uint64_t until) {
             total += all[j].run.count;
         if (all[i].queue < c->queue)
             continue;
-        if (all[i].queue > c->queue || c->first >= total || c->looked > total) { /* another one, or it has changed much */
+        if (all[i].queue > c->queue || c->first >= total ||
+            c->looked > total) { /* another one, or it has changed much */
             c->queue = all[i].queue;
             c->first = (uint32_t)(((random_next(r) >> 32) * total) >> 32);
             c->looked = 0;

@@ -18,7 +18,8 @@
 
 /* The digits of (link, slot), the lowest first: 10 bits of the slot, 10 more, its last 4 with the link. */
 enum { PASSES = 3, DIGIT_BITS = 10, DIGITS = 1 << DIGIT_BITS, LINK_SHIFT = 24 };
-_Static_assert(SLOTS_MAX <= 1 << LINK_SHIFT && (uint64_t)LINKS_MAX << LINK_SHIFT <= (uint64_t)1 << (PASSES * DIGIT_BITS),
+_Static_assert(SLOTS_MAX <= 1 << LINK_SHIFT && (uint64_t)LINKS_MAX << LINK_SHIFT <= (uint64_t)1
+                                                                                        << (PASSES * DIGIT_BITS),
                "a key of three digits");
 /* Memory for more targets than that is given back when they have been served. */
 enum { KEPT_TARGETS = 4 * FANOUT_AT_ONCE };
@@ -27,8 +28,8 @@ struct fanout_pins {
     struct sub **sub;            /* as they were copied */
     struct fanout_target *other; /* the radix sort's second array */
     uint32_t total;
-    uint32_t stamp; /* the highest at the time of the copy */
-    uint32_t pass;  /* 0: pointers become targets; else of the sort */
+    uint32_t stamp;                 /* the highest at the time of the copy */
+    uint32_t pass;                  /* 0: pointers become targets; else of the sort */
     uint32_t start[PASSES][DIGITS]; /* in pass 0 how many have that digit, then where the next one goes */
 };
 

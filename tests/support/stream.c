@@ -146,7 +146,8 @@ static void add_connect(struct stream *s, struct rnd *r, uint32_t link) {
     check(s->conn_count < STREAM_CONNS_MAX);
     uint8_t options = (uint8_t)(RECORD_HEADERS | (rnd_below(r, 4) ? RECORD_ECHO : 0));
     uint8_t set = (uint8_t)(rnd_below(r, 2) ? 1 + rnd_below(r, SETS) : 0);
-    add(s, (struct op){.type = OP_CONNECT, .link = (uint8_t)link, .conn = s->conn_count++, .options = options, .set = set});
+    add(s, (struct op){
+               .type = OP_CONNECT, .link = (uint8_t)link, .conn = s->conn_count++, .options = options, .set = set});
 }
 
 static void add_pub(struct stream *s, struct rnd *r, uint32_t link) {
@@ -248,7 +249,8 @@ static void delivered(struct edge *e, uint32_t slot, const struct record *rec, s
     struct stamp stamp;
     check(rec->payload_len == sizeof stamp && reply.len == 0);
     memcpy(&stamp, payload, sizeof stamp);
-    check(stamp.subject < SUBJECTS && view_equal(subject, view_of(subjects[stamp.subject], strlen(subjects[stamp.subject]))));
+    check(stamp.subject < SUBJECTS &&
+          view_equal(subject, view_of(subjects[stamp.subject], strlen(subjects[stamp.subject]))));
     uint64_t id = (uint64_t)stamp.conn << 32 | stamp.seq;
     struct stream_sub *sub = &running->got.sub[e->sub[slot].uid];
     check(sub->made && sub->slot == slot);
@@ -368,10 +370,12 @@ const char *run_judge(struct run *run) {
         const struct stream_sub *want = &s->want.sub[i];
         if (!want->made || want->queue)
             continue;
-        if (!in_order(&got->log) || (want->had_max ? got->log.count != want->log.count : !same(&got->log, &want->log))) {
-            snprintf(verdict, sizeof verdict, "subscription %u (%s, connection %u, slot %u%s) got %u messages, not %u%s", i,
-                     patterns[want->subject], want->conn, got->slot, want->had_max ? ", max" : "", got->log.count, want->log.count,
-                     in_order(&got->log) ? "" : ", out of order");
+        if (!in_order(&got->log) ||
+            (want->had_max ? got->log.count != want->log.count : !same(&got->log, &want->log))) {
+            snprintf(verdict, sizeof verdict,
+                     "subscription %u (%s, connection %u, slot %u%s) got %u messages, not %u%s", i,
+                     patterns[want->subject], want->conn, got->slot, want->had_max ? ", max" : "", got->log.count,
+                     want->log.count, in_order(&got->log) ? "" : ", out of order");
             return verdict;
         }
         struct edge *e = &run->world->edge[run->got.conn[want->conn].link];
@@ -401,8 +405,8 @@ const char *run_judge(struct run *run) {
             return verdict;
         }
         if (used && e->conn[got->number].deny_count != s->want.conn[i].denies) {
-            snprintf(verdict, sizeof verdict, "connection %u was refused %u times, not %u", i, e->conn[got->number].deny_count,
-                     s->want.conn[i].denies);
+            snprintf(verdict, sizeof verdict, "connection %u was refused %u times, not %u", i,
+                     e->conn[got->number].deny_count, s->want.conn[i].denies);
             return verdict;
         }
     }

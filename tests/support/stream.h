@@ -14,8 +14,8 @@ enum op_type { OP_CONNECT, OP_OPTIONS, OP_SUB, OP_UNSUB, OP_PUB, OP_CLOSE, OP_GA
 
 struct op {
     uint8_t type, link, options;
-    uint8_t subject, queue; /* indexes; queue 0: none */
-    uint8_t set;            /* of OP_CONNECT */
+    uint8_t subject, queue;    /* indexes; queue 0: none */
+    uint8_t set;               /* of OP_CONNECT */
     uint32_t conn, sub, after; /* uids; after UINT32_MAX: none */
     uint32_t max, seq;
 };

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Bulkhead's one Makefile.
 #
 #   make          build (V=1 shows the commands; LTO= builds quicker, for work on the code: see HACKING.md)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* authd/authd.h: the state of authd, shared by its main files only.
  *
  * main.c has the supervisor's conversation and the loop; part.c the configuration in force; edges.c the edges'

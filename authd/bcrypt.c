@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* libxcrypt does the work. Its own readings of the prefixes repair or repeat faults of old libraries; nats-server knows
  * no such readings, so every prefix becomes $2b$. What is compared are the 31 characters behind the salt: the last
  * character of a salt has bits that mean nothing. */

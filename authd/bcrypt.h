@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* authd/bcrypt.h: bcrypt hashes as nats-server takes them: $2a$, $2b$, $2x$ and $2y$ all mean the same algorithm. */
 #ifndef AUTHD_BCRYPT_H
 #define AUTHD_BCRYPT_H

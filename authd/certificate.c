@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* OpenSSL takes the certificate apart; every text is copied out of it before anything looks at it. The subject's text
  * is made as nats-server makes it: a fixed order of kinds, values of one kind joined, of a common name and a serial
  * number the last one alone. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* authd/certificate.h: which user a client's certificate stands for (`verify_and_map`).
  *
  * The chain, the pins and the proof that the client has the key are the edge's to check; here the certificate is only

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The edges' conversations: how connections begin, nonces, logins and their answers.
  *
  * A login is decided at once (authd/verdict.h), or after a hash that the workers make. Each verdict becomes one answer;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Between links: the link with the least `spent` is served, and its `spent` grows by the item's price. A link that comes back
  * after a pause has saved nothing: its `spent` is raised to that of the others. */
 #include "authd/fair.h"

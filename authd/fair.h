@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* authd/fair.h: a queue of dear work that is shared out evenly.
  *
  * Links that want work done get the same amount of it each, whatever they ask for; within a link its sources take

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* authd/hashing.h: bcrypt hashes, made by threads of their own so that nothing else waits for them.
  *
  * A job is queued (authd/fair.h), compared by a worker, and collected. The workers are the only threads of authd. They

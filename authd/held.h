@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* authd/held.h: answers that wait for their time, the earliest first. Bounded by link. */
 #ifndef AUTHD_HELD_H
 #define AUTHD_HELD_H

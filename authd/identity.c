@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The order of the writes makes it safe to die at any point: an account and a set stand in the book before an entry of
  * the ledger names them; a floor or a permit stands in the book before the ledger forgets why; a principal is taken out
  * of the counter before anybody has it. */

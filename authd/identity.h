@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* authd/identity.h: from what the configuration says to numbers that outlive it.
  *
  * Accounts, users and permission sets have numbers that are given once per life of the server. Holding a table of users

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* authd/ledger.h: what one authd leaves to the next.
  *
  * A memory that authd alone maps and that the supervisor keeps over its deaths. It holds, for every user whose bindings

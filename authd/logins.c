@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "authd/logins.h"
 
 void logins_open(struct logins *l, const struct binding_key *key, struct counters *counters, uint64_t wall_ns) {

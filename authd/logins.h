@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* authd/logins.h: bindings, sealed for logins that have been decided. Sends and receives nothing.
  *
  * What a binding says about link, incarnation and kind comes from struct logins_edge, which is filled from the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bulkhead-authd: decides who a connection is.
  *
  * It answers each login with a sealed binding or a refusal (authd/edges.c). It talks to the supervisor, to the router,

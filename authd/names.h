@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* authd/names.h: distinguished names, to be compared whatever the order of their parts.
  *
  * A name is a set of RDNs, an RDN a set of attributes. Written out in canonical order, two names are the same exactly

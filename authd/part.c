@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The configuration in force: which users there are, and what that means for the edges and the router. */
 #include <string.h>
 #include <sys/mman.h>

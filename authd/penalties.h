@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* authd/penalties.h: sources of failed logins wait.
  *
  * Failed logins are counted by source and link: the source is the edge's word, so one link's say nothing about

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The router's conversation: how far the account book goes, and how far the router has read it. */
 #include <sys/epoll.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* authd/rules.h: a permissions block of the configuration as the rules of the account book (shm/book.h).
  *
  * Rules are sorted and stand once, so that blocks that mean the same have the same bytes and become one set.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* authd/signature.h: the signature with which an nkey answers a nonce. */
 #ifndef AUTHD_SIGNATURE_H
 #define AUTHD_SIGNATURE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* These checks alone keep a lost frontend from using a key for anything but handshakes of its own listener: the key's number, the form of the content, and a scheme that fits the key. The bytes that are signed
  * are built from these parts in one place, signed_bytes(). */
 #include "authd/signer.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* authd/signer.h: the private keys of TLS, and what they sign.
  *
  * Two generations of keys are held: the one in force and the one before it, for handshakes that began before a reload.

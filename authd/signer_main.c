@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bulkhead-signer: holds the private keys of TLS, and signs handshakes.
  *
  * An edge sends requests of a fixed size over a socket of its own (ipc/sign.h), this process answers them one after the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* authd/source.h: where a login comes from, as far as fairness and penalties go: an IPv4 address, or an IPv6 network of
  * 64 bits, because a host there has all addresses of its network. It is the edge's word. */
 #ifndef AUTHD_SOURCE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The text is parsed into a tree that is dropped again when the table stands: the tree is the only place with a
  * password in it. The reader has checked the tree; here only such faults are checked again as would harm this
  * process. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* authd/users.h: the users of the configuration, as a table.
  *
  * It is made from authd's part of the configuration (config_print with PART_AUTH) and never changes. No password lies

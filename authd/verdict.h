@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* authd/verdict.h: may these credentials in, and as whom? The order in which methods are tried stands here alone.
  *
  * Decides over a table of users and nothing else: no state, no clock. A password that has to be compared with a bcrypt

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The last words of a process that broke a promise to itself. They go out in one write, because nothing else can be
  * trusted any more. */
 #include "base/check.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* base/check.h: promises that our own code makes to itself.
  *
  * check(cond) ends the process when cond does not hold; the supervisor starts a fresh process, and the walls confine the loss.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* base/clock.h: the two clocks. Nobody on the message path reads one more than once per turn. */
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H

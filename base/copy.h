@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* base/copy.h: copies of a few bytes, inline.
  *
  * Most names and many payloads on the message path are shorter than a call to memcpy is worth. Lengths up to 64 are done with

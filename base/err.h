@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* base/err.h: the one convention for errors.
  *
  * A function that can fail returns `enum err` and puts its results in out-parameters, which are only valid after ERR_OK.

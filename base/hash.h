@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* base/hash.h: a keyed hash for tables in memory.
  *
  * Multiply-fold over 8-byte words under a random key per start, so that an outsider cannot aim at one bucket. Not for seals

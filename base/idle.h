@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* base/idle.h: whether a process that has nothing to do looks around a little before it sleeps.
  *
  * A wake-up by the kernel costs more than a short message exchange. Spinning pays when the next piece of work comes soon, and

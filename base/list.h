@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* base/list.h: lists whose links lie in what they hold.
  *
  * A ring through a head, so a link leaves its list at once, without a look for it, and nothing is ever allocated. A link is on one

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One write per line, never a wait. */
 #include "base/log.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* base/log.h: lines for logd.
  *
  * Every process but logd has a pipe to logd as descriptor 2. A line is one level letter, the text, a newline, written in

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One directory of chunks; in each chunk pieces of one size, with a free list through the pieces. A chunk that has room
  * is in the list of its size; a full one is in no list; an empty one is gone at once.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* base/pool.h: small pieces that are named by 32 bits.
  *
  * A reference is a chunk's number and a place in it, in units of 8 bytes. Pieces never move. A chunk holds pieces of

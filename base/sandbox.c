@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The walls that a process puts up from inside: an empty root folder, if the supervisor has prepared one; Landlock with an
  * empty set of rules (no file, no TCP bind or connect, no signal and no abstract socket beyond this process); a system
  * call filter that kills. Landlock goes as far as the running kernel knows it; the filter has to work. The supervisor

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* base/sandbox.h: what a child gives up before it touches anything foreign.
  *
  * Order in every main: sandbox_start() is the first statement; then the control messages that bring descriptors; then

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Pieces of one size class form a free list through their own first word; what was never used yet is cut from the
  * newest block. The rest of a block that is too short for a request joins the free list of its own size, so nothing is
  * lost.

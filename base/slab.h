@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* base/slab.h: many small pieces of known size, without headers.
  *
  * Sizes are rounded up to 8 bytes, up to SLAB_PIECE_MAX; larger ones come from malloc. The caller tells the size again

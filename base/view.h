@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* base/view.h: a view of bytes that somebody else owns.
  *
  * A view is a pointer and a length, never NUL-terminated. The maker of a view says how long the bytes stay. An empty view may

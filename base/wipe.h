@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* base/wipe.h: bytes that must not be left behind.
  *
  * A memset that the compiler may not leave out. The C library's explicit_bzero does the same, but a sanitizer does not look at

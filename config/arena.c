@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Blocks in a chain, the newest first; a piece is cut from the newest or gets a block of its own. */
 #include "config/arena.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config/arena.h: the memory of one configuration.
  *
  * Everything that the reader makes lies in one arena and goes with it. It may hold passwords: what is given back is

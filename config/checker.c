@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Goes through a map by the option table: each key finds its row, each row's rule or shape checks the value and says
  * what goes into the checked map. Faults are collected, never the end of the work; where nats-server would give a block
  * up at its first wrong type, this goes on. */

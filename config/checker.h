@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config/checker.h: what the rules have in common while one configuration is checked. Only for config/. */
 #ifndef CONFIG_CHECKER_H
 #define CONFIG_CHECKER_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config/config.h: a configuration, read and checked.
  *
  * Reading has two halves. config_read does what nats-server's `-t` does: the file's syntax and every single option, all

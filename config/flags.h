@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config/flags.h: the command line, by the same table as the file.
  *
  * Go's rules for flags, as nats-server has them: one dash or two are the same, a value follows as the next word or

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* header.claims.signature, each base64url. Version 2 signs header and claims, version 1 the claims alone. */
 #include "config/jwt.h"
 

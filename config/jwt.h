@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config/jwt.h: is a text a JWT as operators and accounts have them? */
 #ifndef CONFIG_JWT_H
 #define CONFIG_JWT_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A state machine: each state reads on from pos and either makes a token (true) or goes on to another state (false).
  *
  *   AT_TOP ─ key ─ AT_KEY_END ─ AT_VALUE ─ AT_TOP_END ─┐

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config/lexer.h: cuts a configuration text into tokens.
  *
  * The language is nats-server's (docs: configuration.md of the server's documentation): entries of key and value, maps,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* How accounts fit together: exports name accounts that exist, imports find an export that allows them, and nothing
  * goes round in a circle. Runs over the checked tree, exports before imports, and only when every entry for itself is
  * right. All messages stand at the position of `accounts`, as nats-server has it. */

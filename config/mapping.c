@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A destination may hold functions in double braces, `$1` for short, each naming wildcards of the source by number. All
  * wildcards of the source must be used. */
 #include "config/mapping.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config/mapping.h: may a subject be mapped to another? */
 #ifndef CONFIG_MAPPING_H
 #define CONFIG_MAPPING_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* IPv4 networks are kept as IPv6 networks of mapped addresses, so there is one comparison. */
 #include "config/networks.h"
 

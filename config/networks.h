@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config/networks.h: a list of networks as an option has it: "127.0.0.0/8, fd00::/8, 2001:db8::1", or the word none. */
 #ifndef CONFIG_NETWORKS_H
 #define CONFIG_NETWORKS_H

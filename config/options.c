@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Looking things up in the table, and what follows from it for a struct options. */
 #include "config/options.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config/options.h: the one table of options.
  *
  * A row is all that is known of one option: its names, where it stands, what it takes, what it means, whether a running

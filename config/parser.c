@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tokens come in order; a stack holds the open arrays and maps, another the keys that wait for their value.
  *
  * The stack of keys is nats-server's: in `a { b }` the key b has no value, so the map, once closed, belongs to b and a

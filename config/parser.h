@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config/parser.h: from files to a tree of values.
  *
  * The parser opens nothing and looks at no environment: it asks its source, because it runs in a process without

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config-print man|markdown: the list of options, or config-print flags: that of flags, from the one table. For
  * bulkhead.conf(5), bulkhead(8) and docs/. For tests, config-print bounds: a line for each number with bounds. */
 #include <stdio.h>

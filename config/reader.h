@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config/reader.h: what the reader of the configuration and the supervisor say to one another.
  *
  * The reader is a short-lived process without rights. It asks for each file and each environment variable that the

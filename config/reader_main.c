@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bulkhead-config: reads the configuration once, and ends.
  *
  * It opens nothing: the supervisor hands it each file (config/reader.h). What it says is a struct of a fixed size, and

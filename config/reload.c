@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Scalars in struct options are compared as what they mean, defaults filled in; everything else by its mark. A block
  * whose options are rows of their own (cluster, gateway, leafnodes, ...) is judged row by row. */
 #include "config/reload.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config/reload.h: what has changed between two configurations, and may it change while the server runs?
  *
  * The supervisor has no credentials and no tree, so it cannot compare trees. It keeps of each configuration the struct

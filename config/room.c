@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Whether the tables of the processes behind the reader hold what the configuration names: what authd could not take at a
  * start is a fault of the file, with its place. */
 #include <string.h>

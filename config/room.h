@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config/room.h: one of the checks of config_check_start. Only for config/. */
 #ifndef CONFIG_ROOM_H
 #define CONFIG_ROOM_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config/rules.h: the rules that rows of the option table name, for options whose shape does not say it all. */
 #ifndef CONFIG_RULES_H
 #define CONFIG_RULES_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Accounts, entry by entry. How they fit together is checked in links.c, when all are known. */
 #include <string.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Who may log in and what they may do then. Whether users and a single user go together is decided where the block
  * ends, because nats-server says it with the block's position. */
 #include <string.h>

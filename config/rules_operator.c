@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Operators, resolvers, and the JWTs that stand in the configuration itself. */
 #include <string.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Certificates. Whether a key fits its certificate, and what the files hold, is for the source to say (config/tls.h):
  * only the reader of the configuration knows OpenSSL. */
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Rules for single values: bounds, words, and the few options that set more than one thing. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Reading files through whoever may open them. */
 #include <errno.h>
 #include <stdlib.h>

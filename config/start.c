@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a start asks, in the order of nats-server's own checks: do the options fit together? Then Bulkhead's: can every
  * process take the texts and the numbers, and has this server built what is asked for? Where a value of the file is at
  * fault the message has its place; nats-server gives none here. */

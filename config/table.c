@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The table of options itself, section by section. A new option is a row here, a field of struct options if it is a scalar
  * for other processes than authd, and a rule if its shape does not say it all. */
 #include "config/options.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config/text.h: a text that grows, written the way Go writes.
  *
  * nats-server's messages come out of Go's fmt: %q quotes and escapes, %T names a type, %v shows a value, durations read

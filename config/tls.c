@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* From the checked tree to struct tls_options. */
 #include "config/tls.h"
 

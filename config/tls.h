@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config/tls.h: the TLS of the listener for clients, as frontends and signer get it.
  *
  * What is no secret is a struct of fixed size, for the message Tls (ipc/control.proto). Certificates and private keys

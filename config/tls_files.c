@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Certificates and private keys, looked at with OpenSSL: verdicts and words are those of Go's crypto/tls and
  * crypto/x509, because nats-server prints them. What a file holds beside what is asked for is passed over, as Go does
  * it, and never handed on: a certificate file may hold the private key too. */

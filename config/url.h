@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config/url.h: URLs and addresses, as far as nats-server's (Go's) parser would accept them. */
 #ifndef CONFIG_URL_H
 #define CONFIG_URL_H

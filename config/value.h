@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* config/value.h: what a configuration file says, as a tree.
  *
  * A value lies in the arena of its configuration and knows where it was written. Maps keep the order of the file; a key

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* New connections: a place, a connection id, INFO.
  *
  * max_connections counts over all frontends, so places are leased from the supervisor, in blocks while there are many and one

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The conversation with authd: policy, connection numbers, bindings and nonces in stock.
  *
  * A number is used in one generation after another; none comes twice. Where no login is asked for, a binding says the

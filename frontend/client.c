@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A connection's beginning, and the marks of its end.
  *
  * There are three ways to end: with a text after all that came before (client_error), quietly after all that came before

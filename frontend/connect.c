@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* CONNECT: what a client says of itself, once or several times.
  *
  * Where logins are asked for, the line goes to authd (frontend/login.c) and its effects wait for the verdict; the parser stands

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the supervisor says: settings, the link, ids and places, a new authd, a new router, the end. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Connections that wait before a byte of them is read, because frontends died of input from their address.
  *
  * The supervisor says which sources wait, and how long (ipc/control.proto, Delay). Such a connection is accepted and set aside

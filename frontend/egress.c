@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The router's records to protocol lines.
  *
  * The order matters: `consumed` of the ingress ring is loaded first, then `produced` of the egress ring, then the egress ring

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Takes clients that have ended out of every module.
  *
  *   OPEN, BOUND --client_finish--> ENDING --all said--> FAILED --ends_run--> GONE --CONN_FREE, ends_empty--> freed

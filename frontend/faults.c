@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a client sent and no operation can be: lines for the log, and the end of the connection.
  *
  * The log's words begin as nats-server's do, and what they quote of the client's bytes is short and never JSON, which may hold a

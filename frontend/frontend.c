@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The state that a frontend begins with; see frontend.h. */
 #include "frontend/frontend.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* frontend/frontend.h: one frontend's state.
  *
  * A frontend owns client sockets and one link to the router. One loop (frontend/main.c) does, again and again:

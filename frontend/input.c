@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Bytes to operations.
  *
  * A connection's bytes are parsed where they lie: in the process's one read buffer, or, when something was left over from

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A lame duck, and connections that a smaller max_connections leaves no place for.
  *
  * A lame duck accepts nobody, tells its clients so that they go elsewhere, waits until the supervisor gives it a pace,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The frontend's end of its link: records into the ingress ring, the journal of those that the router has not consumed, and
  * the lines that wait for it.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Who a connection is: the conversation with authd about logins.
  *
  *   CONNECT --login_ask--> asked --Bound--> bound (BIND, OPTIONS)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bulkhead-frontend: client sockets.
  *
  * It accepts clients on a listener of its own, parses what they send, hands it to the router through its link and writes what

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What clients hold in this process: subscriptions, bytes that were read and not used, output that was not written.
  *
  *   subscriptions of one client beyond `memory connection`:  the next one is refused

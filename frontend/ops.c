@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Operations to records.
  *
  * What must be decided with others' knowledge (permissions, limits, whether a sid has ended) the router decides; what is the

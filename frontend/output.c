@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The output that waits for a client: a list of pieces.
  *
  * Small output lands in pooled pieces, the first one of a connection small, the next ones large, and leaves in one writev. A

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The state as of `consumed`, for a new router.
  *
  * The rings live on, so a new router goes on exactly where the dead one had committed. It needs the state in force there:

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* frontend/secrets.h: memory for what a client must never have shown to anybody but authd.
  *
  * Pieces come from one locked region that is left out of core dumps; when it is used up, or for a piece that is too long,

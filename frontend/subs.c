@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Subscriptions as the frontend must know them: to find a sid, to write a delivery, to tell a new router.
  *
  * Slots count from 1 here, so that 0 can mean none; records carry slot - 1. A slot is taken at SUB and free at SLOT_FREE, or at the CONN_FREE of its connection. Several slots of one

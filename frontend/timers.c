@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Pings, deadlines, the time for a login and the ends of stalls: one heap entry per connection, due at the earliest of its times.
  *
  * Activity does not touch the heap: a timer that fires looks at when the connection was last active and goes on waiting.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* TLS of one connection: the first byte, the handshake, reading, writing, the end.
  *
  * A connection has no SSL object until its first record has come, so a silent connection costs little. A handshake

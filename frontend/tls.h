@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* frontend/tls.h: TLS inside the frontend.
  *
  *   tls.c          one connection: the first byte, the handshake, reading, writing, the end

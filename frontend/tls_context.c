@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* How TLS is spoken: an SSL_CTX made from what the supervisor says, with every choice that is not an option made here.
  *
  * TLS 1.2 and 1.3; key exchange by elliptic curves only, so there is never anything to decrypt with the private key; no

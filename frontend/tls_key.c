@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A private key that is not here.
  *
  * OpenSSL signs with whatever the key's provider offers, so this is a provider of our own, inside the process: its keys

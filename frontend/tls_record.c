@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* From the socket to OpenSSL, whole records at a time.
  *
  * Sockets are read into one buffer of the process, and OpenSSL gets a record only once all of it is there. So it holds

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The conversation with the signer.
  *
  * Each handshake that needs a signature has a slot while it waits, and there are as many slots as OpenSSL has jobs: a

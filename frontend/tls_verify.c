@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Whether a client's certificate is accepted: by the rules of nats-server's TLS, and never by weaker ones.
  *
  * OpenSSL builds the chain and checks signatures, times, path lengths and names. What a TLS client's certificate must be good

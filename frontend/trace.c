@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Log and trace lines about a connection. No line shows a credential. */
 #include <arpa/inet.h>
 #include <stdarg.h>

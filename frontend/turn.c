@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One turn of the loop, and what an event does. Time is as the caller has read it; nothing waits here. */
 #include <sys/epoll.h>
 #include <unistd.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Packets in, checked messages out.
  *
  * What keeps a hostile peer small: a packet has a fixed largest size; it unpacks into an arena that just ends (so tiny

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ipc/channel.h: one conversation of protobuf messages over a Unix socket that keeps message borders (SOCK_SEQPACKET).
  *
  * A packet is a frame: 16-bit message type, 16-bit zero, then the message as protobuf. Each daemon has one table: which

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ipc/nonce.h: the nonce of a connection's INFO, which authd gives out and an nkey signs.
  *
  * 11 random bytes as 15 characters of raw URL base64; what is signed are the 15 characters. Each is good once, on the link

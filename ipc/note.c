@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A note is one packet. Plain send and recv: no address, no control buffer, so no descriptor can ride along. */
 #include "ipc/note.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ipc/note.h: what a child tells the supervisor: 16 bytes, nothing to parse. */
 #ifndef IPC_NOTE_H
 #define IPC_NOTE_H

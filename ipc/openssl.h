@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ipc/openssl.h: the headers of OpenSSL, to be included through this one alone: one of its types bears the name of one
  * of our errors (base/err.h). */
 #ifndef IPC_OPENSSL_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The supervisor has checked the options; a child checks again what would hurt it. */
 #include "ipc/settings.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ipc/settings.h: the settings that the supervisor hands to every child, as plain values (see ipc/control.proto). */
 #ifndef IPC_SETTINGS_H
 #define IPC_SETTINGS_H

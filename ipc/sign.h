@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ipc/sign.h: how a frontend asks the signer for the signature of one TLS handshake.
  *
  * Both ends of a SOCK_SEQPACKET socket: a packet is one struct sign_request, or one struct sign_answer the other way.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* CONNECT is decoded key by key, because a JSON object in memory has forgotten what a CONNECT may depend on: that a key
  * came twice in two spellings, or twice with one wrong type.
  *

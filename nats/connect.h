@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* nats/connect.h: the JSON of CONNECT.
  *
  * A CONNECT may come more than once: keys that are present overwrite, absent ones (and null) keep what was. Key case is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* nats/errors.h: every error text that a client can see, letter for letter: clients decide by these words whether to
  * reconnect. A text here stands between the quotes of -ERR '…'. */
 #ifndef NATS_ERRORS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* INFO is small and its keys have a fixed order, so it is written straight into the caller's bytes. Once something does
  * not fit, nothing more is written and the result is 0. */
 #include "nats/info.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* nats/info.h: the INFO line to clients. */
 #ifndef NATS_INFO_H
 #define NATS_INFO_H

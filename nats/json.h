@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* nats/json.h: jansson, as every process of the family uses it. */
 #ifndef NATS_JSON_H
 #define NATS_JSON_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* nats/name.h: one quick look at a subject that was copied out of foreign memory.
  *
  * For the message path of router and frontends, inline; nats/subject.h has the full set of questions.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A key's text is 35 bytes in base32, which is 56 characters without a rest:
  *
  *     | prefix 1 | key 32 | crc 2, low byte first |

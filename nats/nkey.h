@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* nats/nkey.h: public keys as text: prefix byte, 32 bytes, CRC-16 (XMODEM, little endian), base32 without padding. */
 #ifndef NATS_NKEY_H
 #define NATS_NKEY_H

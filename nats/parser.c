@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The parser of client lines: the hottest code of the product.
  *
  * Two ways lead to the same answer. A short line in the form that client libraries send (one blank between arguments,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* nats/parser.h: the lines that a client sends.
  *
  * The parser is a function without state: given the bytes of a connection from the start of a line on, it answers with one

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* nats/proto.h: constants of the client protocol. Error texts are in nats/errors.h. */
 #ifndef NATS_PROTO_H
 #define NATS_PROTO_H

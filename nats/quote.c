@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Texts of clients inside error messages, in the style of Go's %q: what a terminal or a log could stumble over is
  * escaped.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* nats/quote.h: texts inside error messages and log lines. */
 #ifndef NATS_QUOTE_H
 #define NATS_QUOTE_H

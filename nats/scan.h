@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* nats/scan.h: where in a few bytes the interesting ones are, as a bit mask.
  *
  * Bit i of a mask stands for at[i]; bits from len on are 0. Lanes of 16 bytes with SSE2, of 8 bytes without; both give

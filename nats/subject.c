@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Validity is asked for every message, so it looks at 64 bytes at a time: a token is empty where two dots, or a dot and
  * an edge, are neighbours in the mask. Matching and covering walk token by token; the router's sublist does the
  * matching that is hot. */

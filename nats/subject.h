@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* nats/subject.h: subjects and wildcards.
  *
  * A subject is tokens joined by '.'. A pattern may also hold '*' (exactly one token) and a last '>' (one token or more).

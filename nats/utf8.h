@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* nats/utf8.h: one rune of UTF-8 at a time. */
 #ifndef NATS_UTF8_H
 #define NATS_UTF8_H

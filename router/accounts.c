@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Accounts, permission sets, floors and permits come from the account book alone; a login is answered only after its
  * account has been read here. New entries are read to the end of the book; changes.c applies them to connections.
  */

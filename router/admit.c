@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The one way in for a connection, and the one way out.
  *
  * Whatever the kind of edge, a connection exists for the router only through a sealed binding, and the binding is held

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Applies a changed account book to connections: floors end them, permits give them other rights, lower limits end the newest.
  *
  * accounts.c notes in each account what has changed; here every connection is looked at, some in each turn. New bindings are held

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One member of each queue group.
  *
  * A choice begins at a random member and goes round the group until a member takes the message; one whose link is in

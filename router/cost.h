@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* router/cost.h: the price of each piece of work, in work units. One unit is about the price of one byte of a message.
  *
  * There is one accumulator, router.work. It is charged where the work is done, and a price is the difference between two looks at

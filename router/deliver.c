@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One leg of a message to edges: one DELIVER and as many DELIVER_MORE as its targets need, on each link.
  *
  * Whoever calls has made sure of room. Nothing here can fail, and nothing is visible to an edge before the turn's

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* All that the router writes to an edge.
  *
  * Messages leave CONTROL_RESERVE bytes of a ring free, so that answers find room when messages do not. A record without room

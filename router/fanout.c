@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Messages for more targets than one step serves, because they are many or because their bytes would never find room at
  * once.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* SUB and UNSUB.
  *
  * The order of tests is the protocol's: permission, token count, subscription count, validity. Whatever ends a

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A link's memory and tables.
  *
  * Connection and slot tables are directories of chunks that come as they are used. A replay brings numbers in any order, so no

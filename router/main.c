@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bulkhead-router: the kernel of the family.
  *
  * It holds accounts and interest and carries every message from one ring to others. It has no socket to the outside, no

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The memory of subscriptions, and the connections that are charged for it.
  *
  * A connection is charged a price for each subscription, a formula of its texts (sublist_price): the same amount

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* router/message.h: one message on its way through a router; shared by publish.c, plan.c, choose.c, deliver.c and
  * fanout.c.
  *

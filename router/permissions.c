@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A rule is a struct sub in a sublist, of which only the sublist's own fields and `flags` are used. That gives the
  * questions their answer: sublist_match takes a text whose wildcard tokens are literal, and returns the runs of rules
  * with that subject, those with a queue apart. All rules of one run have the same pattern, so a run's first rule stands

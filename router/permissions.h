@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* router/permissions.h: permission sets, compiled.
  *
  * A set comes from the account book under a number and never changes; all connections that have it share it. It is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The plan of one message: the targets of its legs, what that is for each link, and whether there is room.
  *
  *   plan_match -> plan_targets -> plan_weigh -> plan_fits -> plan_write

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The record that a router died of: its successor skips it.
  *
  * The box of the commit page says at each moment which record is being handled, or which other work is done. A new router

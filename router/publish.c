@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* PUB: may it be published, and what follows when nobody is there?
  *
  * A record is handled in two steps. The plan copies the names, checks them, matches, chooses queue members and counts

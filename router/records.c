@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One record from an edge: is it allowed now, and whose is it?
  *
  * The table of state, record and action is docs/protocol.md, section 4. Only the impossible ends a link; what crosses

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Subscriptions of connections and links that have ended are taken away here, with one budget a turn.
  *
  *   link: leaving_first -> connection -> connection -> leaving_last      kicked or closing, with subscriptions left

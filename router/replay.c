@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A router takes over.
  *
  * The rings, the commit page, the account book and the soft state are there. Interest is missing; each

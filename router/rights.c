@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The rights of connections: permission sets, and the right to answer on reply subjects.
  *
  * One set of functions for every kind of edge and every way: PUB, SUB, delivery. A set comes with the binding, or from

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* router/router.h: the kernel's own state.
  *
  * One thread, one loop (router/main.c). A turn goes round the links (router/turn.c), takes records (router/records.c), and ends

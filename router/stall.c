@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Publishers of connections that do not read.
  *
  * An edge says GATE when a client's output fills. A connection that publishes to that client is told to STALL: its edge

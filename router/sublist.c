@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Literal subjects lie in a table, patterns in the trie of trie.c; here is what hangs at the nodes of both, and the
  * match that brings both together.
  *

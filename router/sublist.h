@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* router/sublist.h: the subscriptions of an account, found by subject.
  *
  * One sublist per account. Literal subjects lie in a flat hash (8 bytes a slot: tag and index), patterns in a trie

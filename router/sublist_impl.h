@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* router/sublist_impl.h: what sublist.c and trie.c share. Nobody else includes it.
  *
  * Every node, group and queue name is a piece of the sublist's pool and is named by its reference. References of trie

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Linear probing; a removal shifts the rest of its cluster back, so no tombstones are left and churn costs nothing.
  *
  * To change its size the table becomes `old` beside an empty one of the new size. Whole clusters move, in slot order,

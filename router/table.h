@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* router/table.h: a flat hash from a 32-bit tag to references, 8 bytes a slot.
  *
  * The table knows no keys: it hands out every reference that was entered under a tag, and the caller compares. A tag is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The patterns of a sublist: a trie by tokens. The edges of all nodes are one table of (parent, token); '*' and '>' are
  * fields of the parent, for a walk has to look at both everywhere.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A turn: a budget of records from each link, then one commit.
  *
  * Until the commit nothing that the turn wrote is visible to anybody. The commit page gets all positions, then the

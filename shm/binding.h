@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* shm/binding.h: sealed bindings, the only way in which the router learns who a connection is.
  *
  * authd fills and seals one for each login; an edge carries it as opaque bytes; the router opens it. The seal is a keyed

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The checksum is BLAKE2b without a key: it finds a torn or damaged entry; it is no seal, authd is trusted with the
  * book. */
 #include "shm/book.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* shm/book.h: the account book.
  *
  * An append-only memory that authd writes and the router reads; the supervisor keeps it over the death of either. It

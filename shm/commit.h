@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* shm/commit.h: the router's commit page, which makes one router turn one step.
  *
  * The memory is the supervisor's; the living router alone writes it. During a turn the router stores no position anywhere.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* shm/counters.h: a process's counters page.
  *
  * One memory per role, written by the process that plays the role, readable by the supervisor and sysacct. It belongs to the

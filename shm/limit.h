@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* shm/limit.h: limits in bindings and in the account book, where 0 is no limit. */
 #ifndef SHM_LIMIT_H
 #define SHM_LIMIT_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* shm/memfd.h: shared memory that cannot change under its readers.
  *
  * The supervisor makes every piece. It has a fixed size (sealed against shrinking and growing) and mode 0400, so that a

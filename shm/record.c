@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The shape of each record type, in one table, and the one check that every reader makes. */
 #include "shm/record.h"
 

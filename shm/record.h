@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* shm/record.h: the records that travel on rings, byte by byte.
  *
  * A record is a header of 24 bytes, a fixed part that its type asks for, targets of 8 bytes each, then subject, reply and

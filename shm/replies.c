@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Order of stores in an entry: `was` is whole before `turn` says that it counts, and `turn` stands before `now`
  * changes. The reader is a later process, so it sees the stores of a dead one in the order in which they were made; the
  * fences only keep the compiler from changing it.

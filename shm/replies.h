@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* shm/replies.h: the table of open replies, which outlives the router.
  *
  * A connection whose permission set has responses may answer on the reply subject of each message that it gets, for so

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The parts of the ring that are not inline: mapping, and the checked looks at the other side.
  *
  * The record area is mapped twice, one copy behind the other, so that a record that crosses the end of the area is still

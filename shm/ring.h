@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* shm/ring.h: a ring of records between exactly two processes.
  *
  * Two pieces of memory, each with one writer (docs/protocol.md, section 1):

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The one authd: it gets its part of the configuration, the book, its ledger, and a socket to the router and to each edge
  * that is going. */
 #include "shm/commit.h"

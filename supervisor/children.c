@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One child, whatever its role: started, spoken to, listened to, buried.
  *
  * From a child only notes are read (ipc/note.h), never a message. What a child is sent waits in its channel while its

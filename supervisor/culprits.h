@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/culprits.h: addresses whose bytes frontends died of.
  *
  * A frontend notes whose bytes it is working on (shm/counters.h, PEER). A death by a signal that it caused, or by a hang,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/descriptors.h: what the limit of open files lets this server be.
  *
  * Every process has the limit for itself. The supervisor needs some descriptors for each frontend, so a low limit bounds

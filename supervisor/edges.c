@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The edges, and the memory of their links.
  *
  *   DOWN --start--> MAPPING --it has mapped, sealed--> MAPPED --router at work--> LINKING --router has mapped, Go-->

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Read a row as: these processes, each with a user id of its own, get exactly these things and sockets to exactly these
  * roles. Beyond the gifts every process has its control socket, its log pipe and its counters page. */
 #include "supervisor/family.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/family.h: the roles: which processes are started, as which user, and which may talk to which.
  *
  * The table in family.c is the security policy of the whole server: a socket pair or a link that it does not grant is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/files.h: the two small files that tell others about the running server.
  *
  * They are made relative to the descriptor of their folder, and never through a link in the place of the file itself.

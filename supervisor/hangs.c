@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "supervisor/hangs.h"
 
 enum { BLIND = 4 /* where the kernel does not say what a process does, so many times as much patience */ };

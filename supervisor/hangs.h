@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/hangs.h: whether one process hangs. No clock, no system call: what was seen goes in, a verdict comes out.
  *
  * Every HANGS_LOOK_MS or so the supervisor looks at all children. One whose heartbeat has moved since the last look is poked:

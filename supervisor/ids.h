@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/ids.h: the user and group id of every process of the family.
  *
  * Without `processes` each has the id uid_base + its number, for user and group. `processes { KIND { user } }` puts

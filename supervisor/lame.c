@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Lame duck: nobody new, and those who are there leave one by one; then the server ends with status 0.
  *
  * At the end of the grace period the supervisor looks how many clients each frontend has left, and gives each a pace

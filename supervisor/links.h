@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/links.h: the memory of one link between an edge and the router.
  *
  *              edge writes          router writes

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* SO_REUSEPORT is set after bind: the first bind is refused if anybody, also another Bulkhead, has the port. Only the
  * own further sockets, bound while the first is held, share it.
  *

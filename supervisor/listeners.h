@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/listeners.h: one listening socket for each frontend, all on one address, the kernel spreads the
  * connections.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/logd.h: from bytes of a log pipe to lines of the log.
  *
  * A line in a pipe is a level letter and text (base/log.h). In the log it is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bulkhead-logd: the one writer of the log.
  *
  * Reads the log pipe of every process and writes lines to the sink that the supervisor hands it: stderr, a file, a

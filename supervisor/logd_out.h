@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/logd_out.h: where logd's lines leave.
  *
  * A regular file takes everything. A pipe, a socket or a terminal is written to only while it has room, whether its open file

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The supervisor's own lines, and logd.
  *
  * From the first moment descriptor 2 is a pipe like that of every child. If logd runs, it reads the pipe; if the server

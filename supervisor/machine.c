@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Memory of the machine and of its control groups.
  *
  * Version 2 has one hierarchy (`0::/path`, memory.max), version 1 one for memory (`4:memory:/path`,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/machine.h: how much memory there is for the family. */
 #ifndef SUPERVISOR_MACHINE_H
 #define SUPERVISOR_MACHINE_H

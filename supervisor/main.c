@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bulkhead: starts the family, watches it, ends it.
  *
  * Order of a start: command line, limits and executables, listeners, memory that outlives processes, then logd, authd,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The protocol is a datagram of lines to a Unix socket, see sd_notify(3): too little for a library. */
 #include "supervisor/notify.h"
 

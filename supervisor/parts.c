@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Hands each component its part of the configuration, without knowing what is in it (supervisor/secrets.h).
  *
  * A part comes before what it belongs to: at the start before the Book or the Link, at a reload before Prepare. Every

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/places.h: how many connections each frontend may have, so that all together stay within max_connections.
  *
  * A place is the right to one connection. The supervisor leases places to frontends in blocks, one by one near the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/reader.h: has the configuration read by a process without rights (bulkhead-config), and serves it files.
  *
  * The reader gets descriptors of regular files for reading, and empty memories for what is secret

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/rehearse.h: what a start would meet on this machine, for -t.
  *
  * Nothing is made, opened or changed, but that the host is bound for a moment, on a port that nobody has.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Reload: the file is read anew and compared; then routers, authd and the signer get the new parts (parts.c) and are asked
  * whether they can take the new settings; then all take them.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "supervisor/restarts.h"
 
 static uint32_t note_kill(struct restarts *r, uint64_t now_ms) {

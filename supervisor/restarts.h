@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/restarts.h: how soon a process that died is started again.
  *
  * Only faults of its own count (a signal that it caused, an exit that nobody asked for, a broken rule, a hang). The first

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The router at work and the one that waits.
  *
  *   spawn -> Key, Settings -> (spare) -> Kernel, Link…, Peer(authd), Begin -> NOTE_RECOVERED -> NOTE_READY -> (at work)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/secrets.h: memories with what the supervisor must hand on and must not know.
  *
  * The reader of the configuration writes them, one for each enum reader_part; then they are sealed, and nobody can

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* From the options of an administrator to the settings of the family. */
 #include "supervisor/supervisor.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The one signer, which lives while there is TLS: it gets the private keys, and a socket to each edge that is going. */
 #include <signal.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/sink.h: where log lines go: a file, a syslog, or stderr. The supervisor opens it, logd writes.
  *
  * A file is opened and renamed relative to the descriptor of its folder, and never through a link in the place of the

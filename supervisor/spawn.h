@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/spawn.h: fork and exec of one child, and all that it loses on the way.
  *
  * The executables are opened once, at the start, from one folder, and started by descriptor: what is put there later is

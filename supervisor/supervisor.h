@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/supervisor.h: the state of the supervisor, shared by its own files only.
  *
  * main.c starts and stops the server and runs the loop; children.c starts single processes and notices their deaths;

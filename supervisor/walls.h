@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor/walls.h: the walls around a child that the supervisor puts up between fork and exec.
  *
  * What the kernel grants here (root may all of it, another user some of it where user namespaces are allowed, a

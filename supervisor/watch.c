@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The watch over hangs: looks at every child's heartbeat, pokes, and ends the one that hangs (supervisor/hangs.h decides).
  *
  * The heartbeat lies in the counters page of the child's role; the spare router has one of its own there. The child writes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The part of the Makefile that builds and runs tests: unit tests, fuzzers, check, soak, bench.
 
 # tests/unit mirrors the tree: shm/ring.c has tests/unit/shm/ring_test.c, one Check program each. Message types that only
@@ -40,8 +41,10 @@ unit: $(UNIT)
 layers: $(BINS) $(LIBS)
 	tests/layers $(B)
 
-# Every file that clang-format would change, and how (.clang-format). Comments are wrapped by hand.
+# Every file that clang-format would change, and how (.clang-format), and every source without the line of its licence. Comments
+# are wrapped by hand.
 format-check:
+	@! git grep -L 'SPDX-License-Identifier: Apache-2.0' -- '*.c' '*.h' '*.py' '*.proto' '*.js' '*.mk' Makefile | sed 's/$$/: no SPDX line/' | grep .
 	@git ls-files '*.c' '*.h' | xargs -P 2 -n 40 clang-format --dry-run -Werror
 
 # Fuzz targets need clang's libFuzzer, whatever $(CC) is; each has a committed corpus, tests/fuzz/corpus/NAME for NAME_fuzz.c.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bulkhead-try: a first message, without any client library.
  *
  *   bulkhead-try sub SUBJECT              prints what comes, one line a message, until it is stopped

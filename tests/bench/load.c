@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* load: loads any server that speaks the NATS client protocol and prints what it saw as one line of JSON.
  *
  *   load MODE [options]

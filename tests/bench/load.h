@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tests/bench/load.h: the load generator's parts.
  *
  *   load.c          options, modes, the line that a run prints

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Messages at full speed.
  *
  * One thread publishes, one receives, whatever the number of connections: two cores are shared with the server. A run

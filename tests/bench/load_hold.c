@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a server pays for what it holds, and for those who come and go. */
 #include <pthread.h>
 #include <stdatomic.h>

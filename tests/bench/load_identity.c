@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Who a client says it is.
  *
  * The test keys are Ed25519 pairs from seeds that count from 1: a server's configuration gets the public ones by

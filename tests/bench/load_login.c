@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Many logins at a time from one thread: non-blocking sockets and handshakes in one epoll set.
  *
  * The cores are shared with the server, so the client's side is kept small: TLS objects are used again for the next

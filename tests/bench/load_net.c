@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Connections. On loopback each 20,000 get a source address of their own, so that ports never run out.
  *
  * TLS takes what both servers would choose anyway: TLS 1.3, X25519, AES-128-GCM. The server's certificate is not

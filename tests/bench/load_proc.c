@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the server costs: CPU and memory of its first process and all below that, from /proc. */
 #include <ctype.h>
 #include <dirent.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Requests: one responder, requesters with one request out each, and the time until each answer.
  *
  * All texts have fixed lengths, so neither side parses: the reply subject stands at a known place of a known length. A

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A slow reader beside a fast one.
  *
  * Publishers at full speed, one subscriber that reads as fast as it can, and one that reads so many bytes a second by the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Readers that are slower than their publisher: who is closed, and how fast the publisher may go on (tests/bench/run).
 
 One publisher at full speed, a reader as fast as it can, and one at a part of the speed that was measured without it. For each

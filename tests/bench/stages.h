@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tests/bench/stages.h: a program that runs one stage of a message's way again and again, for callgrind to count.
  *
  * A stage's fill and drain stand for the other side of it (a client, a ring's other end) and are not counted; only what

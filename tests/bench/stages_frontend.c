@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The frontend's stages: a frontend in this process, whose clients and router are played by hand.
  *
  *   parse_*  lines alone

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The router's stages: a router of two links in this process, whose edges are played by hand.
  *
  *   ring      one record through a ring: write, publish, check, take

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a sublist costs: time per match and per insert, memory per subscription, the longest single operation. By hand:
  * make bench-built, then build/tests/bench/sublist_bench.
  */

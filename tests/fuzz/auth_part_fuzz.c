@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* authd's part of the configuration as arbitrary text. What must hold: a refused one leaves nothing behind; in an
  * accepted one every user is found by its name, and the account book takes every permission set. */
 #include <sodium.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The account book's reader on arbitrary bytes, as if authd had written them: the input is a run of entries (type, length, bytes),
  * sealed by the fuzzer so that they get past the checksum, or not. What must hold: no crash; what is taken is within its bounds,
  * its rules add up, and a set that was taken can be compiled and asked. */

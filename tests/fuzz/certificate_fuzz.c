@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A client's certificate of arbitrary bytes, and the same bytes as a user's distinguished name. What must hold: who is
  * found is a user of the table; a name that is read has canonical bytes that do not depend on the order of its parts.
  */

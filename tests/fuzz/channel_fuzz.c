@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a hostile peer may send on a channel. The first byte chooses the state, the rest is packets: a 16-bit length,
  * then a frame. Every message type of every conversation is in the table, and shapes that only tests have. What must
  * hold: no crash, no leak, and what reaches a handler passes the check again. */

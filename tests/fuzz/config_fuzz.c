@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Any bytes as a configuration file: a message or a checked tree, and a tree that is printed for a component reads back
  * equal. Includes and variables come from fixed texts. */
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Connections of a frontend from their beginning to their end, all that they speak with played by hand (tests/support/front.h).
  *
  * The bytes are a program: a byte says what happens next. Clients send operations, good and bad ones, cut anywhere, read or do not

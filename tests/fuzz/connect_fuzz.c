@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* CONNECT on arbitrary bytes: once into the defaults, once more into the result. What must hold: a refused text changes
  * nothing, an accepted one is an object or null and leaves texts that are not empty and have no invalid byte left, and
  * the same text again changes nothing more. */

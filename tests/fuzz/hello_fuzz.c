@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a client sends before and in a handshake, in pieces, to a frontend's TLS step. The first byte chooses the manner
  * (bit 0: plain clients beside TLS, bit 1: the handshake comes first), the second how the rest is cut. There is no
  * signer: a good hello ends in a paused job, which the end of the connection must bring to its end. What must hold:

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A login as an edge may send it, over tables of users of every method. What must hold: nobody gets in without a
  * credential that is known; a refusal has no user. */
 #include <sodium.h>

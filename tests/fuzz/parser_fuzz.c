@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The parser on arbitrary bytes. The first two bytes choose the limits, the rest is a stream that is parsed operation
  * by operation, payloads skipped. What must hold: views lie within the line and hold no delimiter, used ends at a LF,
  * every prefix says "more" until one says what all longer ones say, and portable lanes say what SSE2 says. */

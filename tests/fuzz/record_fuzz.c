@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* record_take on arbitrary bytes. The first byte: bit 0 the direction, bit 1 that len is mended to the size, the others
  * how much less is ready than the input has; then the record. What must hold: what is taken lies within what was ready,
  * its parts are in order and add up; nothing but the header is read by the check, and all of the parts can be read. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Both sides of a ring against a peer that is the input: a list of operations, of which half are the peer's stores into
  * the page and the area that it may write, and half are steps of ours. When a rule is found broken the link ends and a
  * new one begins on the same memory.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A hostile edge against a router in this process, with one honest edge beside it.
  *
  * The bytes are a program: a byte says what to write next (a record with good or bad parts, whose numbers come from the

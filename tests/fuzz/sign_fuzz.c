@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The signer on arbitrary packets. What must hold: what is signed is a packet of the right size, of a key of the asking
  * kind of edge, and has the form of a server's handshake, by a second reading of the rules. Then the same bytes as a
  * list of keys. */

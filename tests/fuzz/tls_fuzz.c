@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Certificates, keys and CA certificates as files hold them, looked at as the reader does it. Input: the certificate file, a
  * NUL, the key file, a NUL, the CA file. */
 #include <stdlib.h>

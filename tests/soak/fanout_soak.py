@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """One message of 1 MB to 100,000 subscriptions on one frontend, which is 100 GB; and the router's death at full size.
 
     tests/soak/fanout_soak.py            all

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* ring_soak [RECORDS]: records with checksums through real rings between two processes that really sleep, 10^8 if
  * nothing else is said: half of them through a small ring, half through a large one. The last line is `N passed, N
  * failed`.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tests/support/alloc.h: allocations that fail, for one program that is linked with
  * -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc. What the C library and other libraries allocate among themselves does not fail.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The model of an honest edge: numbers, slots, journal; records out and in, each checked; its replay. */
 #include "tests/support/edge.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tests/support/edge.h: a hand-made world around the router's code.
  *
  * A world has the memories that the supervisor would make (commit page, account book, soft state, links), a binding

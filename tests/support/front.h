@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tests/support/front.h: a hand-made world around the frontend's code.
  *
  * The frontend runs in this process, turn by turn, at a time that is the test's own. The other side of each of its conversations is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tests/support/oracle.h: what a permission set allows, told naively.
  *
  * Written from the table of rules alone, one rule after the other and token by token; it shares no code with the router. A set is

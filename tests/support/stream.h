@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tests/support/stream.h: random streams of records over several links, and what must come of them.
  *
  * A stream is a list of batches. A batch holds records of one link, or messages alone of all links; the next begins when

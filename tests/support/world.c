@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The world: the memories of the supervisor's, a router in this process or in a child, and the supervisor's part of a
  * takeover. */
 #include "tests/support/edge.h"

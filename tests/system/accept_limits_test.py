@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """max_connections, with the connections spread over two frontend processes."""
 
 from harness import EOF, Client, Server, ServerCase, wait_until

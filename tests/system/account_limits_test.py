@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Limits of accounts at and below 0, and rights to answer over changes of other rights, as nats-server has them."""
 
 import signal

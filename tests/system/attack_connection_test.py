@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What one client does to the frontend that serves it: endings in the middle of a parsed buffer, output that nobody bounds, and
 anything at all.
 

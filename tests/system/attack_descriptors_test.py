@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Limits of open files and of memory that are too low: said at the start, shared out, and no reason to spin or to fill a
 disk."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The log: nobody writes in another's name or without end, and a log that takes nothing harms nobody."""
 
 import fcntl

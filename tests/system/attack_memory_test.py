@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What clients may make the server hold: who takes too much is refused or closed, the others lose nothing, and no process ends."""
 
 import re

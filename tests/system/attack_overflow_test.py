@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A frontend that does not read, so that what the router has for it goes to its overflow: no line passes what lies there."""
 
 import select

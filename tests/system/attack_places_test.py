@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Places of max_connections that a process keeps and does not use."""
 
 import socket

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reloads against processes that want none: a lost or hung one keeps nothing alive and holds nobody up."""
 
 import signal

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Readers slower than their publisher: nobody who reads is closed, and whoever does not read costs only those who publish to it.
 
 slow_test.py has what a closed client and its neighbours see; here publishers go as fast as they can.

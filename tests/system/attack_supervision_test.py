@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parts of the server that crash in a loop, hang, or are killed while they are young: what is lost is that part, for a while.
 
 Signals are sent by pid: CRASH stands for a crash, SIGSTOP for a hang.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A router dies while a frontend is stopped, or while one has much to replay: nobody pays for another's silence, and nobody who
 comes on is ended.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What log and trace lines say of what a client sent: the fault by its operation and bytes, and never a credential."""
 
 import unittest

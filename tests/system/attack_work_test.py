@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One client makes the router work as hard as it can, and the others must not notice much.
 
 Each case has one client subscribe to very much and then publish what is dear to route, or has very much end at once, while other

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Input that is garbage, cut off, oversized, dripping or far ahead, and connections that stop: the server ends each such
 connection, or waits for it cheaply, and serves everybody else.
 """

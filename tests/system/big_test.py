@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Large messages, large fan-outs, and full speed: nobody else is stalled, memory is bounded, and nobody is closed who reads."""
 
 import os

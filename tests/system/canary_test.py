@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Credentials are where they belong and nowhere else: canaries in the configuration, in flags and in what clients send are
 searched in the memory of every process but authd, and TLS keys in that of every process but the signer.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Certificates for the tests, made by the openssl tool.
 
 An Authority is a CA with a folder of its own. What it issues are pairs of PEM files; clients share one key, since nothing

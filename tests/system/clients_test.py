@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real client libraries: the two JavaScript ones and the C one, each over its ordinary life and a restart of the server.
 
 The programs in js/ and c/ make the assertions. Each prints `restart` when it wants the server stopped and started again on

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `bulkhead -t` promises of a start, and what a start then does with it."""
 
 import json

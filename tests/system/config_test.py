@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The configuration language and its options: what `bulkhead -t` says, inside of its walls, against what nats-server v2.9.10
 says about the same files.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The start of a connection: INFO and CONNECT. The numbers in the class comments are sections of docs/protocol.md."""
 
 import json

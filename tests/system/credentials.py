@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What clients prove themselves with: nkeys and their signatures, and hashes of passwords.
 
 libsodium and libcrypt do the work; both are there wherever the server is built.

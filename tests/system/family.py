@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the tests use that kill processes of the server, look into them, or run C programs against it.
 
 Only pids that are children of the test's own server are killed, through descriptors of theirs.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One message to very many subscriptions: 100,000 of them, spread over 2,000 connections."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fences between connections of different frontends, in numbers: c/fence.c. Also while the router is killed."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the system tests stand on: real server processes and raw sockets.
 
 Server starts build/bulkhead on a free loopback port, or the server that BULKHEAD_SERVER names; `nats-server` there means

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the tests of logins and permissions share: a case whose server has a configuration file, and clients that log in."""
 
 import itertools

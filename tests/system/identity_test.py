@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What Bulkhead promises about identities: nothing of an old one remains behind a second CONNECT, a signature is good once,
 established clients do not notice what happens to authd or who else logs in, and a source that guesses waits alone."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Programs that use real client libraries: how they are made ready to run.
 
 Each function returns a command without its arguments, or skips the test where the library is not installed. Two test files may

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who gets in, as whom, and what the others are told: all methods of the configuration file but certificates."""
 
 import base64

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Looks for bytes in all that other processes of the server hold: memory, command line, environment. Needs root."""
 
 import array

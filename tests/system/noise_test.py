@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Noise: connections that come, subscribe, and go in every bad way, while traffic of all kinds (c/traffic.c) stays whole.
 
 Afterwards nothing is left of them: no connection, no subscription, no memory; and no process has noticed more than its work.

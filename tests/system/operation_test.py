@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an administrator touches: flags, the configuration file, logs, signals."""
 
 import glob

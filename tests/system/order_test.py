@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Order of delivery: per publisher, after UNSUB, and the fences that PONG gives within and between connections."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a client may publish, subscribe to and receive: lists, wildcards, queue groups, replies, and the user's defaults."""
 
 import time

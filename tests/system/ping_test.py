@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The server's pings, with an interval of INTERVAL seconds and ping_max 2.
 
 What is sent is checked exactly. When it is sent is checked against wide bounds: never earlier than half an interval before

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The client protocol, byte for byte: operations, limits, error texts, subjects, subscriptions, headers, closing.
 
 Most tests are tables of (name, sent, answer); harness.ServerCase.check_table says how a row is run. What clients may

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reload: as a whole or not at all, and nobody valid is dropped."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reload of users and their rights: who is concerned feels it at once, and nobody else notices anything."""
 
 import itertools

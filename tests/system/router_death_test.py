@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processes of the server are killed under traffic of all kinds: c/traffic.c says what is checked, and checks it.
 
 Death of a router, of authd, of logd: no client is disconnected, nothing is lost, doubled or out of order. Death of a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where secrets are and where not: how they travel from the file, the command line and the environment to authd and the signer.
 
 Canaries stand for credentials. They are looked for in the memory of every process, in command lines, environments and the log.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real client libraries log in by every method, over plain TCP, TLS and mutual TLS, and report what they are refused.
 
 The programs in js/ and c/ make the assertions, against five servers that are there for all of them, and print `ok` at the end.

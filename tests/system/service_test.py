@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a service manager sees, and what `make install` puts where."""
 
 import os

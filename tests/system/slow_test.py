@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Clients that do not read, close one half, or do nothing at all; and that nobody else suffers from them.
 
 A client that does not read also does not see that it is closed. A publisher that asks for 503 answers sees it: it gets one

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the TLS tests stand on: certificates made by the openssl tool, and tls_world (c/tls_world.c): a real frontend and a real
 signer in a hand-made family."""
 

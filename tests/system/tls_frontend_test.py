@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TLS of the frontends, with Python's ssl and the openssl tool as clients: the handshake in every form and ill form, who is let
 in, the signer's death, a reload under traffic, and what a client that never finishes costs."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TLS on the client port: handshakes good and bad, who is asked for a certificate, whom it names, limits, and new certificates
 under traffic. Certificates are made by certificates.py; Python's ssl is the client."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """bulkhead-try, the small client: what the README shows, credentials, and what it says when something is wrong."""
 
 import os

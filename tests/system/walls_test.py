@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The walls, seen from outside: what /proc says of each process of the server against the table of what its role may have.
 
 A process has only read-only maps of the shared memory that its peer writes. A descriptor or a map that is not in the table is a failure: whoever needs it changes the table with the reason.

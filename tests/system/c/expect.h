@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tests/system/c/expect.h: what the programs with the C client library expect; a failed expectation ends the program with
  * its line.
  */

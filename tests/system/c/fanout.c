@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tests/system/c/fanout.c: one large message to very many subscriptions of connections that read, but no faster than this
  * program does.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tests/system/c/fence.c: fences between two connections, many times.
  *
  * Arguments: port, pairs, rounds, how many pairs at a time. In a round A publishes and flushes; when its PONG is there, B,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tests/system/c/flow.c: one publisher and one subscriber at full speed.
  *
  * Arguments: port, messages, size. The publisher sends as fast as it can; the subscriber reads all the time and must get

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tests/system/c/libnats_client.c: what clients_test.py does with the C client library.
  *
  * Argument: the server's port. Prints `restart` when the test shall restart the server, and `ok` at the end. Every failed

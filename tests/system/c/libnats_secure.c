@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tests/system/c/libnats_secure.c: logins, rights and TLS with the C client library.
  *
  * Arguments, as secure_clients_test.py gives them: the ports of the servers users, token, tls, mutual, mapped; then the files

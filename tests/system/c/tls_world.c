@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A real bulkhead-frontend and a real bulkhead-signer in a hand-made family: this program plays their supervisor, the
  * router (tests/support) and an authd that lets everybody in.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tests/system/c/traffic.c: traffic of all kinds that notices every fault of the server.
  *
  * Arguments: port, clients, subscriptions of each, batches that each publisher has under way, milliseconds that it waits

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tests/system/c/wire.h: raw client connections for the C programs of the system tests.
  *
  * A connection never blocks once it is open; what cannot be sent waits in `out`. Every failed expectation ends the program

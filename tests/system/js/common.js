@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The steps that both client libraries take. The test that runs a program restarts the server when it reads `restart`.
 //
 // `nats` 2.x and `@nats-io/transport-node` 3.x differ in names only; each program passes its library as `lib`.

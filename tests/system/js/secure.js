@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The steps of logins, rights and TLS that both client libraries take. Argument: JSON that secure_clients_test.py makes.
 //
 // The libraries differ in how they report errors: each program passes two functions.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The `nats` 2.x library. Argument: see secure.js.
 import * as lib from "nats";
 import { run } from "./secure.js";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The `@nats-io/transport-node` 3.x library. Argument: see secure.js.
 import * as lib from "@nats-io/transport-node";
 import { run } from "./secure.js";

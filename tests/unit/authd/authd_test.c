@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* bulkhead-authd itself: what it answers, in which order, and what outlives it. */
 #define ERR_STATE openssl_err_state
 #include <openssl/evp.h>

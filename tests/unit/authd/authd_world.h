@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tests/unit/authd/authd_world.h: a bulkhead-authd behind its walls, and the supervisor, the router and the edges that it
  * talks to, all played by the test. One world at a time: set_up, start_all, tear_down.
  */

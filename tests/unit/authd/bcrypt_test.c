@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of authd/bcrypt.c: which texts are hashes, and what matches them. */
 #include "authd/bcrypt.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of authd/certificate.c and authd/names.c: which user a certificate stands for. */
 #define ERR_STATE openssl_err_state
 #include <openssl/evp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of authd/fair.c: who is served in which order. */
 #include "authd/fair.h"
 

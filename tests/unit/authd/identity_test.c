@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of authd/identity.c and authd/ledger.c: what follows from a change of the configuration, over the deaths of
  * authd at every store, and nonces. */
 #include "authd/identity.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of authd/logins.c. */
 #include "authd/logins.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of authd/penalties.c and of authd/held.c, which keeps what they hold back. */
 #include "authd/penalties.h"
 

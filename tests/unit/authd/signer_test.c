@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the signer signs, and what it never does: first its rules, then the real process with edges that lie, flood and
  * break off.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of authd/users.c and authd/rules.c: what a configuration means for its users. */
 #include "authd/users.h"
 

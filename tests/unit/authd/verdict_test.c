@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of authd/verdict.c over tables that authd/users.c has read: the order of the methods, and every refusal. */
 #include "authd/verdict.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* copy_small against memcpy for every length around its steps, with guards on both sides. */
 #include <check.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Lists against an array that does the same, by random steps on two lists that share their things; and a wipe. */
 #include <check.h>
 #include <stdint.h>

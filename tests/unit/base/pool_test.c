@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The pool: pieces keep their bytes and their place through random taking and giving; memory goes with the last piece.
  */
 #include "base/pool.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of base/sandbox.c: each row is tried in a process of its own that has locked itself in. */
 #include "base/sandbox.h"
 

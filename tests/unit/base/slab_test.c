@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The slab: alignment, reuse, no overlap, and a random run that writes every piece full and looks at it again. */
 #include "base/slab.h"
 

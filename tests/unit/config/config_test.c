@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of config/config.c, checker.c and start.c: what the checked tree and struct options hold, where credentials
  * are, what a start refuses. Messages of -t are tested by the corpus (tests/system/config_test.py). */
 #include "config/config.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A source of files and an environment that exist only in a test. */
 #ifndef TESTS_UNIT_CONFIG_TESTING_H
 #define TESTS_UNIT_CONFIG_TESTING_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of config/flags.c: Go's rules, what beats what, and what is printed. */
 #include "config/flags.h"
 

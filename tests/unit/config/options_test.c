@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of config/options.c: the table holds together. */
 #include "config/options.h"
 

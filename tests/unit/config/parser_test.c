@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of config/lexer.c and config/parser.c: values and positions, variables, includes, and a property: a random
  * tree, printed, reads back equal. Messages are tested by the corpus (tests/system/config_test.py). */
 #include <stdio.h>

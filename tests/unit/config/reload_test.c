@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of config/reload.c: what has changed, what may. */
 #include "config/reload.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of config/text.c: Go's quotes, durations and formats. */
 #include "tests/unit/config/config_testing.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of config/tls.c and config/tls_files.c: what frontends and the signer get. Certificates are made here. */
 #include "config/tls.h"
 

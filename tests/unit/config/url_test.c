@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of config/url.c and config/mapping.c. */
 #include "config/url.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of frontend/delays.c: who waits, for how long, and how many. */
 #include <arpa/inet.h>
 #include <check.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Memory is short on one connection's behalf: each allocation that the frontend makes in a scene fails once. Whatever it was, the
  * process lives, the other connections go on, a connection that could not have what it needed is closed and counted, and one that
  * is not closed has got every message. */

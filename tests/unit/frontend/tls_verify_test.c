@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of frontend/tls_verify.c: which clients' certificates are accepted. The answers are those of nats-server's TLS, except
  * where a row says "stricter". */
 #include "frontend/tls.h"

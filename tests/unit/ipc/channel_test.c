@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of ipc/channel.c: what protobuf-c lets through is refused, the table is obeyed, descriptors do not leak. */
 #include "ipc/channel.h"
 

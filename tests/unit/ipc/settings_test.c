@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of ipc/settings.c: what is filled comes back, what would hurt a child is refused. */
 #include "ipc/settings.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of nats/connect.c. */
 #include "nats/connect.h"
 

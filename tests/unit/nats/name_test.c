@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* name_look against the plain functions of nats/subject.h, for every byte at every place around the 16-byte steps. */
 #include <check.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of nats/parser.c: the grammar's tables, every prefix of random streams, and lanes of SSE2 against lanes of
  * words. The portable parser is the same source, compiled here once more under another name. */
 #include "nats/parser.h"

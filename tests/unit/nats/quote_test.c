@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of nats/quote.c. */
 #include "nats/quote.h"
 

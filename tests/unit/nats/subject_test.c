@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of nats/subject.c: tables, oracles that split into tokens, and portable lanes against SSE2. */
 #include "nats/subject.h"
 

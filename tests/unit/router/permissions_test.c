@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Compiled permission sets against the naive oracle of tests/support/oracle.h, and the cases of the client protocol one by one.
  * PERMISSIONS_SEED sets the first seed. */
 #include "router/permissions.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The price of a subscription against what it really takes: never less, at most so many times more, and the same when it is
  * given back. SEED can be given in the environment. */
 #include "router/sublist.h"

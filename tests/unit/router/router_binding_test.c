@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Sealed bindings: what is refused is refused by KICK, the link lives, and nothing more of that connection is accepted. */
 #include <check.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The black box: it names the record that is being handled and nothing else; and what a skipped record leaves behind. */
 #include <check.h>
 #include <signal.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A router that dies, at any instruction, loses and doubles nothing.
  *
  * Random streams (tests/support/stream.h) run over three links: uncut; with a new router after every record; and with a

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A line of an edge's own (PONG, +OK, -ERR, the end) comes after all that the router had for that edge, overflow included. */
 #include <check.h>
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* An edge that is lost: it writes what it likes, when it likes, while the router looks.
  *
  * A thread changes bytes of records in the ingress ring between names that may be published and names that may not, clean

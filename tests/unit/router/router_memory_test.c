@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Memory of subscriptions: who is refused, who is closed, and that the books balance whatever comes and goes. SEED and OPS
  * can be given in the environment. */
 #include <check.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A record that kills its router is skipped once and counted; the second of a connection within a minute ends that
  * connection; a death from outside skips nothing.
  *

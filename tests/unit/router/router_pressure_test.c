@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Full rings: who waits, who spills, who is ended, and that no order changes and nothing is lost meanwhile. */
 #include <check.h>
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The table of state, record and action: what ends a link, what is ignored, what is answered, and in which order. */
 #include <check.h>
 #include <stdio.h>

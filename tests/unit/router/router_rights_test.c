@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Permissions in a router in this process, against edges that check nothing themselves: what is refused, filtered, answered by
  * right and taken away, one by one; then random worlds against the naive oracle, with routers that die.
  *

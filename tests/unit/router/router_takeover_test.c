@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A takeover: who is waited for and how long, what a replay may bring, and what the router before has ended. */
 #include <check.h>
 #include <stdlib.h>

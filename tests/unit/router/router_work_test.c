@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Work that one connection causes: it is charged to the record that causes it, and none of it makes a turn long.
  *
  * The bound is in work units (router/cost.h), so it holds on any machine. With WORK_TIMES set the longest turn of each case is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The sublist: named cases, a property test against a matcher that knows no trie, growth and return of memory, an
  * adversary's trie. SEED and OPS (operations of the property test) can be given in the environment. */
 #include "router/sublist.h"

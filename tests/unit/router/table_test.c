@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The table: after every operation each reference is found once, whatever is being moved. Tags are uniform, or crowded
  * so that clusters are long and run over the end. SEED can be given in the environment. */
 #include "router/table.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of shm/binding.c: a seal that was altered anywhere, or made with another key, opens nothing. */
 #include "shm/binding.h"
 

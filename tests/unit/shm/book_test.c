@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of shm/book.c: a writer and a reader of one memory, a torn end, every kind of damage. */
 #include "shm/book.h"
 

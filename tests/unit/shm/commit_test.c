@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The commit protocol of shm/commit.h on its own: three links with real rings, and a router of a few lines that takes
  * records, passes them on and commits, one store at a time. It is cut after every store; a successor completes and goes
  * on (and is cut too); in the end each edge has got what it gets when nobody is cut.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Sudden death: one side of a ring is killed at a random instant, many times; the other side and the successor find
  * consistent positions and whole records, and the traffic goes on as one unbroken sequence. */
 #include <check.h>

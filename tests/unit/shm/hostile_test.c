@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The hostile peer: a thread, or a process, that writes to every shared word and byte which it may write, while the
  * side under test works as the router does. There is never a fault, nothing is looked at outside the mapping, and each
  * rule that is broken ends the link: then both sides begin a new one on the same memory, which the attacker still

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* record_take against a second table of what each type may have, written down on its own, with sums in 128 bits. */
 #include "shm/record.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of shm/replies.c: rights against a naive list, turns that are committed or not, routers that die at any store, and who
  * has to go when a bucket is full. */
 #include "shm/replies.h"

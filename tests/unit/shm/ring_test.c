@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The ring at every fill level and border, with both sides in one process. What two processes do to it at the same time
  * is in stress_test.c, death_test.c and hostile_test.c.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tests/unit/shm/ring_traffic.h: two sides that send each other records through a real ring, with pipes as bells and
  * real sleep. A record says by itself where it belongs: its length follows from its position, its payload begins with
  * that position and a checksum. So whoever opens the ring anywhere knows whether what lies there is whole.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tests/unit/shm/shm_testing.h: what the tests of shared memory have in common: a ring with both its sides in hand,
  * seeded numbers, and children that end with their parent.
  */

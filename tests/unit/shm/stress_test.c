@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A real ring, two processes or two threads, real sleep. The threads are there for ThreadSanitizer, which knows nothing
  * about memory under two addresses: they share one mapping, so that it sees both sides touch the same bytes. */
 #include <check.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The wake-up of shm/ring.h, looked at in every interleaving.
  *
  * A model: two sides that take the steps of shm/ring.h under the names that they have there, a memory, and between each

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the kernel has to refuse: to a reader of another user, to a writer after the second seal. Each case tries. The
  * controls show that without the mode and the seals the same attempt succeeds; else a refusal would say nothing.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of supervisor/culprits.c, in simulated time. */
 #include "supervisor/culprits.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of supervisor/hangs.c, in simulated time. */
 #include "supervisor/hangs.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of supervisor/ids.c, against the accounts that every system has. */
 #include "supervisor/ids.h"
 

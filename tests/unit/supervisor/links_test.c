@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of supervisor/links.c: what each end can do with what it is given, and what it cannot. */
 #include "supervisor/links.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of supervisor/listeners.c, on loopback. */
 #include "supervisor/listeners.h"
 

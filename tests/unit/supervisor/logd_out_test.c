@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of supervisor/logd_out.c: a reader that takes nothing costs lines, never a wait, and no line is torn. */
 #include "supervisor/logd_out.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of supervisor/logd.c: nothing in a log pipe can forge a line or move a terminal's cursor. */
 #include "supervisor/logd.h"
 

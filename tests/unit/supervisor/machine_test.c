@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of supervisor/machine.c: limits of control groups, in folders that look like the kernel's. */
 #include "supervisor/machine.h"
 

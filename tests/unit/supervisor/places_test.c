@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of supervisor/places.c: the bound is exact, and everybody is answered. */
 #include "supervisor/places.h"
 

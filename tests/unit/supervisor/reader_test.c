@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of supervisor/reader.c with readers that go wrong in every way: this program plays them too, as
  * `bulkhead-config`. What a reader does is the first word of the command line that it is given. */
 #include "supervisor/reader.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of supervisor/restarts.c and of the family table. */
 #include "supervisor/restarts.h"
 

@@ -15,6 +15,7 @@ SUPPORT_OBJ := $(filter-out $(FRONT_OBJ),$(patsubst %.c,$(B)/obj/%.o,$(wildcard 
 .SECONDARY: $(GEN) $(TEST_GEN) $(TEST_OBJ) $(SUPPORT_OBJ) $(FRONT_OBJ)
 # Where a marker message kills the router: a fault of its own, without a hook in the product.
 $(B)/tests/unit/router/router_poison_test: LDFLAGS += -Wl,--wrap=sublist_match,--wrap=sublist_insert,--wrap=binding_open
+$(B)/tests/unit/router/router_box_test: LDFLAGS += -Wl,--wrap=sublist_hint
 # It starts the executable.
 $(B)/tests/unit/authd/authd_test: | $(B)/bulkhead-authd
 # Where allocations fail.

@@ -60,6 +60,31 @@ START_TEST(test_waiting_blames_nobody) {
 }
 END_TEST
 
+static uint32_t hints, strange_boxes;
+
+void __real_sublist_hint(const struct sublist *s, struct view subject, bool deep);
+void __wrap_sublist_hint(const struct sublist *s, struct view subject, bool deep);
+void __wrap_sublist_hint(const struct sublist *s, struct view subject, bool deep) {
+    const struct link *l = &w.router->link[0];
+    hints++;
+    strange_boxes += box() != commit_box(l->number, l->ingress.tail_pos);
+    __real_sublist_hint(s, subject, deep);
+}
+
+/* A death while later records are looked at ahead is that of the record that is handled, not of the one before it. */
+START_TEST(test_look_ahead) {
+    setup(256 * 1024);
+    w.router->spread = true;
+    for (int i = 0; i < 10; i++)
+        edge_pub(a, conn, "f", NULL, "1", 1, 0);
+    edge_publish(a);
+    world_settle(&w);
+    ck_assert_uint_eq(hints, 9 + 8);
+    ck_assert_uint_eq(strange_boxes, 0);
+    world_free(&w);
+}
+END_TEST
+
 START_TEST(test_other_work_blames_nobody) {
     setup(256 * 1024);
     uint32_t slot = edge_subscribe(b, b_conn, "f", NULL, RECORD_NO_SLOT, 0);
@@ -207,6 +232,7 @@ int main(void) {
     TCase *c = tcase_create("box");
     tcase_set_timeout(c, 60);
     tcase_add_test(c, test_waiting_blames_nobody);
+    tcase_add_test(c, test_look_ahead);
     tcase_add_loop_test(c, test_other_work_blames_nobody, WORK_NONE, WORK_END);
     tcase_add_test(c, test_hang);
     tcase_add_test(c, test_close);

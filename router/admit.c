@@ -124,13 +124,13 @@ enum step admit_bind(struct router *r, struct link *l, const struct record *rec,
     c->sub_count = 0;
     c->sub_bytes = c->sub_bytes_most = 0;
     c->stalled_until = 0;
-    check(rights_give(r, l, rec->conn, c, b.permissions, b.payload_max));
+    check(rights_give(r, l, rec->conn, c, b.permissions, b.payload_max) == ERR_OK); /* nothing is to be looked at again */
     a->conn_count++;
     counter_add(r->counters, COUNTER_BINDINGS, 1);
     if (account_is_crowded(a))
         admit_kick(r, l, rec->conn, RECORD_KICK_ACCOUNT_CONNS);
-    else if (replay && c->set)
-        rights_recheck(r, l, rec->conn, c); /* the router before may not have come to the end of that */
+    else if (replay && c->set && rights_recheck(r, l, rec->conn, c) != ERR_OK) /* the router before may not have ended that */
+        admit_kick(r, l, rec->conn, RECORD_KICK_MEMORY);
     return STEP_DONE;
 }
 

@@ -24,13 +24,13 @@ bool egress_has_room(struct router *r, struct link *l, uint64_t len, bool contro
         if (likely(ring_has_room(&l->egress, ring_round(len), control ? 0 : CONTROL_RESERVE)))
             return true;
         if (l->egress.broken)
-            link_end(r, l, "it moved a position of its ring to where it cannot be");
+            link_fail(r, l, "it moved a position of its ring to where it cannot be");
         return false;
     }
     if (spill_room(&l->spill) >= ring_round(len) + (control ? 0 : CONTROL_RESERVE))
         return true;
     if (!l->lively)
-        link_end(r, l, "its overflow is full and it takes too little");
+        link_fail(r, l, "its overflow is full and it takes too little");
     return false;
 }
 
@@ -89,7 +89,7 @@ void egress_mark(struct router *r, struct link *l, uint32_t number, enum conn_ma
     if (c->marks & MARK_QUEUED)
         return;
     if (!marked_push(l, number)) {
-        link_end(r, l, "no memory for its control marks");
+        link_fail(r, l, "no memory for its control marks");
         return;
     }
     c->marks |= MARK_QUEUED;
@@ -154,7 +154,7 @@ bool egress_spill_write(struct router *r, struct link *l) {
         moved = true;
     }
     if (l->egress.broken) {
-        link_end(r, l, "it moved a position of its ring to where it cannot be");
+        link_fail(r, l, "it moved a position of its ring to where it cannot be");
         return false;
     }
     l->dirty |= moved;
@@ -195,7 +195,7 @@ static void wait_begin(struct router *r, struct link *source, struct link *l) {
 
 bool egress_wait(struct router *r, struct link *source, struct link *l) {
     if (l->state != LINK_LIVE)
-        return true; /* it has just been ended: plan again without it */
+        return true; /* it has just been ended, because it had no room: plan again without it */
     if (!source->waiting || source->wait_link != l->number) {
         egress_wait_end(r, source);
         wait_begin(r, source, l);
@@ -258,7 +258,7 @@ static bool watch_hold(struct router *r, struct link *l) {
     uint64_t share_ns = (uint64_t)r->settings.source_share_ms * 1000000u;
     if (l->held_ns <= HELD_SHARES * share_ns && l->deaf_held_ns <= share_ns)
         return false;
-    link_end(r, l, "its overflow is full and others have waited for it for too long");
+    link_fail(r, l, "its overflow is full and others have waited for it for too long");
     return true;
 }
 
@@ -266,7 +266,7 @@ void egress_watch(struct router *r, struct link *l) {
     if (l->full_since == 0)
         return;
     if (!ring_writer_refresh(&l->egress)) {
-        link_end(r, l, "it moved a position of its ring to where it cannot be");
+        link_fail(r, l, "it moved a position of its ring to where it cannot be");
         return;
     }
     watch_pace(r, l);
@@ -276,7 +276,7 @@ void egress_watch(struct router *r, struct link *l) {
         l->full_consumed = l->egress.consumed_pos;
         l->full_since = l->spilling ? r->now : 0;
     } else if (r->now - l->full_since > (uint64_t)r->settings.edge_dead_ms * 1000000u) {
-        link_end(r, l, "it has taken nothing from its full ring for too long");
+        link_fail(r, l, "it has taken nothing from its full ring for too long");
     }
 }
 

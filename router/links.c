@@ -12,7 +12,6 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "ipc/note.h"
 #include "router/router.h"
 #include "shm/memfd.h"
 
@@ -181,9 +180,14 @@ void link_unmap(struct router *r, struct link *l) {
     for (uint32_t i = 0; i < CONN_CHUNKS_MAX; i++)
         free(l->conn_chunk[i]);
     free(l->marked);
-    fanout_free(&l->fanout);
-    publish_drop(l);
     *l = (struct link){.number = l->number};
+}
+
+void link_fail(struct router *r, struct link *l, const char *why) {
+    if (l->failed || l->state == LINK_ENDING || l->state == LINK_NONE)
+        return;
+    l->failed = why;
+    r->failing = true;
 }
 
 void link_ring(struct link *l) {
@@ -191,71 +195,4 @@ void link_ring(struct link *l) {
     /* A full pipe means that the other side has bells enough to wake up. */
     if (write(l->bell_out, &bell, 1) < 0 && errno != EAGAIN)
         log_debug("link %u: its doorbell is gone; its end will be reported by the supervisor", l->number);
-}
-
-/* At once: clients that come back on another link must not find their account full of connections that are gone. */
-static void leave_accounts(struct router *r, struct link *l) {
-    for (uint32_t n = 0; n < l->conn_high; n++) {
-        struct conn *c = link_conn(l, n);
-        if (!c || c->state != CONN_BOUND)
-            continue;
-        struct account *a = account_find(r, c->account);
-        if (a)
-            a->conn_count--;
-        rights_end(r, c);
-        memory_leaves(r, c);
-        c->state = CONN_KICKED;
-    }
-}
-
-void link_end(struct router *r, struct link *l, const char *why) {
-    if (l->state == LINK_ENDING || l->state == LINK_NONE)
-        return;
-    if (why) {
-        log_error("link %u: %s; its edge process is ended and its clients reconnect", l->number, why);
-        counter_add(r->counters, COUNTER_LINKS_ENDED, 1);
-    }
-    if (l->waiting)
-        egress_wait_end(r, l);
-    for (uint32_t i = 0; i < r->link_high; i++)
-        if (r->link[i].waiting && r->link[i].wait_link == l->number)
-            egress_wait_end(r, &r->link[i]);
-    if (l->spilling) {
-        l->spilling = false;
-        r->spilling_count--;
-    }
-    stall_resume(r, &l->stalled);
-    if (l->egress.credit)
-        ring_writer_refresh(&l->egress); /* what it has taken until now is not lost */
-    l->state = LINK_ENDING;
-    l->end_conn = 0;
-    r->commit_due = true;
-    leave_accounts(r, l);
-    router_wary(r, WARY_DEAD, true);
-    if (why && !l->end_told) {
-        l->end_told = true;
-        note_send(&r->control, NOTE_LINK_BAD, l->number, l->incarnation);
-    }
-}
-
-bool links_clear(struct router *r) {
-    bool worked = false;
-    turn_works_on(r, WORK_REMOVAL);
-    for (uint32_t i = 0; i < r->link_high; i++) {
-        struct link *l = &r->link[i];
-        if (l->state != LINK_ENDING)
-            continue;
-        if (!egress_lost_step(r, l)) {
-            worked = true;
-            continue;
-        }
-        if (!l->down || !link_is_clear(l))
-            continue;
-        worked = true;
-        uint64_t incarnation = l->incarnation;
-        link_unmap(r, l);
-        note_send(&r->control, NOTE_LINK_GONE, i, incarnation);
-    }
-    turn_works_on(r, WORK_NONE);
-    return worked;
 }

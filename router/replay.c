@@ -95,8 +95,10 @@ static bool overflows_drain(struct router *r) {
         }
         if (l->spilling && is_silent(r, l, 1))
             link_end(r, l, "it does not take its overflow");
-        left |= l->spilling;
+        left |= l->spilling && !l->failed;
     }
+    if (unlikely(r->failing))
+        links_end_failed(r);
     if (moved)
         turn_commit(r);
     if (left)
@@ -236,7 +238,7 @@ static bool replays_read(struct router *r, bool *all) {
         *all &= l->state != LINK_REPLAY;
         dirty |= l->dirty;
     }
-    if (dirty)
+    if (dirty || unlikely(r->failing))
         turn_commit(r); /* refusals: their edge is to take them, to make room for more */
     return moved;
 }

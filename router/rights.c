@@ -32,11 +32,11 @@ static void count_responding(struct router *r, uint32_t more, uint32_t less) {
     router_wary(r, WARY_RESPONSES, r->responding_count != 0);
 }
 
-bool rights_give(struct router *r, struct link *l, uint32_t number, struct conn *c, uint32_t permissions,
-                 uint32_t payload_max) {
+enum err rights_give(struct router *r, struct link *l, uint32_t number, struct conn *c, uint32_t permissions,
+                     uint32_t payload_max) {
     struct permissions *set = permissions ? account_set(r, permissions) : NULL;
     if (permissions != 0 && !set)
-        return false;
+        return ERR_RANGE;
     uint32_t less = c->responding;
     bool changed = c->permissions != permissions;
     c->set = set;
@@ -45,9 +45,7 @@ bool rights_give(struct router *r, struct link *l, uint32_t number, struct conn 
     c->limited = set || c->payload_max != UINT32_MAX;
     c->responding = responds(c);
     count_responding(r, c->responding, less);
-    if (changed && c->first_sub)
-        rights_recheck(r, l, number, c);
-    return true;
+    return changed && c->first_sub ? rights_recheck(r, l, number, c) : ERR_OK;
 }
 
 void rights_end(struct router *r, struct conn *c) {
@@ -143,23 +141,22 @@ enum right rights_deliver(struct router *r, const struct sub *s, struct conn *c,
 
 /* ---- looking again ---- */
 
-void rights_recheck(struct router *r, struct link *l, uint32_t number, struct conn *c) {
+enum err rights_recheck(struct router *r, struct link *l, uint32_t number, struct conn *c) {
     c->recheck_at = c->first_sub;
     if (c->rechecking)
-        return;
+        return ERR_OK;
     if (r->recheck_count == r->recheck_cap) {
         uint32_t cap = r->recheck_cap ? 2 * r->recheck_cap : 64;
         struct rechecked *grown = realloc(r->recheck, cap * sizeof *grown);
-        if (!grown) {
-            admit_kick(r, l, number, RECORD_KICK_MEMORY);
-            return;
-        }
+        if (!grown)
+            return ERR_NOMEM;
         r->recheck = grown;
         r->recheck_cap = cap;
     }
     r->recheck[r->recheck_count++] = (struct rechecked){l->number, number};
     c->rechecking = true;
     router_wary(r, WARY_RECHECKS, true);
+    return ERR_OK;
 }
 
 /* Removes the subscription and tells its edge; false: not now, for want of room. While the link spills nothing is removed, because

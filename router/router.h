@@ -4,7 +4,8 @@
  * One thread, one loop (router/main.c). A turn goes round the links (router/turn.c), takes records (router/records.c), and ends
  * with one commit. The files:
  *
- *   links.c     memory of a link, its tables of connections and slots, its end
+ *   links.c     memory of a link, its tables of connections and slots
+ *   leave.c     the end of a link
  *   admit.c     BIND, OPTIONS, CLOSE: the one way in and the one way out for a connection
  *   interest.c  SUB, UNSUB
  *   rights.c    what a connection may do: its permission set (permissions.c) and its open replies (shm/replies.h)
@@ -188,6 +189,7 @@ struct link {
     uint32_t *marked;
     uint32_t marked_at, marked_count, marked_cap;
 
+    const char *failed; /* why it is to end (link_fail); null: it is not */
     uint64_t work; /* price of all its records so far, in units */
 
     /* This link as a source: the record at the head of its ring waits for room in wait_link's egress. */
@@ -251,11 +253,21 @@ struct rechecked {
     uint32_t conn;
 };
 
+enum changes_phase {
+    CHANGES_APPLY,   /* each connection is held against its account's floors and permits */
+    CHANGES_COLLECT, /* connections of accounts that have more than they may are noted */
+    CHANGES_THIN,    /* of those the newest end, one after the other */
+};
+struct changes_member; /* changes.c */
+
 /* How far the changes of the account book have been applied to the connections (changes.c). */
 struct changes {
     bool active;
-    uint8_t link;
+    enum changes_phase phase;
+    uint8_t link; /* the next to be looked at */
     uint32_t conn;
+    struct changes_member *member; /* those that were noted, as a heap: the newest on top */
+    uint32_t count, cap;
 };
 
 /* Reasons to look at each target of a message. */
@@ -287,6 +299,7 @@ struct router {
     bool heard;   /* some edge has begun to replay */
     uint64_t takeover_ns, stepped_ns; /* when the stage of the takeover began, when its last step was */
     bool begun;   /* Begin has come */
+    bool failing;    /* some link is marked by link_fail */
     bool commit_due; /* a link has ended: the commit page must say so, whatever else the turn did */
     bool expiring; /* some binding has an expiry */
     bool spread;   /* some account has more subjects than caches hold: the next records' subjects are prefetched */
@@ -382,15 +395,21 @@ uint32_t router_sub_take(struct router *r); /* 0: no memory */
 void router_sub_give(struct router *r, uint32_t index);
 enum err link_map(struct router *r, uint32_t number, uint8_t kind, uint64_t incarnation, const int *fds);
 enum err link_open(struct router *r, struct link *l); /* rings and overflow at the positions of the commit page */
-void link_end(struct router *r, struct link *l, const char *why); /* nothing more is taken from it nor given to it */
-bool link_is_clear(const struct link *l); /* of an ending link's connections nothing is left (removal.c) */
+void link_fail(struct router *r, struct link *l, const char *why); /* a mark: it is ended before the next commit */
 void link_unmap(struct router *r, struct link *l);
-/* Links whose edge has gone, when nothing of them is left: unmapped, and NOTE_LINK_GONE sent. True if something was done. */
-bool links_clear(struct router *r);
 void link_ring(struct link *l);
 
+/* ---- leave.c ---- */
+/* Nothing more is taken from it nor given to it. Not while a record is handled: link_fail. */
+void link_end(struct router *r, struct link *l, const char *why);
+void links_end_failed(struct router *r); /* ends those that are marked */
+void link_bury(struct router *r, struct link *l); /* forgets what was begun of its records, and its memory */
+/* Links whose edge has gone, when nothing of them is left: buried, and NOTE_LINK_GONE sent. True if something was done. */
+bool links_clear(struct router *r);
+
 /* ---- egress.c ---- */
-/* Room for len bytes of records now? control: they may use the reserve. */
+/* Room for len bytes of records now? Only asks; a link that is found to be broken, or full and slow, is marked (link_fail).
+ * control: they may use the reserve. */
 bool egress_has_room(struct router *r, struct link *l, uint64_t len, bool control);
 uint8_t *egress_claim(struct link *l);
 void egress_advance(struct router *r, struct link *l, uint64_t len);
@@ -401,12 +420,12 @@ void egress_mark(struct router *r, struct link *l, uint32_t number, enum conn_ma
 bool egress_marks_write(struct router *r, struct link *l);
 bool egress_spill_deep(const struct link *l); /* so much lies in its overflow that its publishers must slow down */
 bool egress_spill_write(struct router *r, struct link *l); /* overflow to ring; true if something moved */
-/* A source cannot go on because l has no room: decides between waiting, spilling and ending l. True: try again at once. */
+/* A source cannot go on because l has no room: decides between waiting and spilling. True: try again at once. */
 bool egress_wait(struct router *r, struct link *source, struct link *l);
 void egress_wait_end(struct router *r, struct link *source);
 /* Goes on counting what an ending link's edge has not taken (COUNTER_LOST); true when all is counted. */
 bool egress_lost_step(struct router *r, struct link *l);
-void egress_watch(struct router *r, struct link *l); /* ends an edge that makes no progress */
+void egress_watch(struct router *r, struct link *l); /* marks the link of an edge that makes no progress */
 
 /* ---- accounts.c ---- */
 struct account *account_find(struct router *r, uint32_t number); /* null: not in the book */
@@ -420,6 +439,7 @@ struct permissions *account_set(struct router *r, uint32_t number); /* null: not
 /* ---- changes.c ---- */
 void changes_begin(struct router *r); /* what the book says has changed: all connections are looked at from the first on */
 bool changes_step(struct router *r);  /* goes on with that; true if it did something. r->changes.active: it is not over */
+void changes_free(struct changes *at);
 
 /* ---- removal.c ---- */
 /* Has the subscriptions of a connection that is kicked or closing removed: at once if they are few, else step by step. What
@@ -427,6 +447,7 @@ bool changes_step(struct router *r);  /* goes on with that; true if it did somet
 void removal_add(struct router *r, struct link *l, uint32_t number, struct conn *c);
 void removal_queue(struct router *r, struct link *l, uint32_t number, struct conn *c); /* the same, nothing at once */
 bool removal_step(struct router *r); /* goes on with removals, those of ending links too; true if it did something */
+bool link_is_clear(const struct link *l); /* of an ending link's connections nothing is left */
 bool removal_waits(const struct router *r); /* there is something left to remove */
 
 /* ---- admit.c ---- */
@@ -459,10 +480,10 @@ enum right {
     RIGHT_LATER, /* the permissions are being compiled: STEP_MORE */
 };
 /* Gives a connection that is bound its permissions, and has what it subscribes to looked at again if it may have any of it.
- * permissions 0: all is allowed; payload_max 0: no limit. False: there is no such set. */
-bool rights_give(struct router *r, struct link *l, uint32_t number, struct conn *c, uint32_t permissions, uint32_t payload_max);
-/* Has all that it subscribes to looked at again. */
-void rights_recheck(struct router *r, struct link *l, uint32_t number, struct conn *c);
+ * permissions 0: all is allowed; payload_max 0: no limit. ERR_RANGE: there is no such set. ERR_NOMEM: the connection has to end. */
+enum err rights_give(struct router *r, struct link *l, uint32_t number, struct conn *c, uint32_t permissions, uint32_t payload_max);
+/* Has all that it subscribes to looked at again. ERR_NOMEM: the connection has to end. */
+enum err rights_recheck(struct router *r, struct link *l, uint32_t number, struct conn *c);
 void rights_end(struct router *r, struct conn *c); /* the connection is bound no more */
 /* May a limited connection publish this? A right to answer is spent by it once, however often the same record is asked about. */
 enum right rights_publish(struct router *r, struct link *l, const struct conn *c, const struct record *rec,

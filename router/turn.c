@@ -93,6 +93,8 @@ static bool take_some(struct router *r, struct link *l) {
             break;
         }
         if (o.step == STEP_WAIT) {
+            if (unlikely(r->failing))
+                links_end_failed(r);
             if (l->state != LINK_LIVE || !egress_wait(r, l, o.waits_for))
                 break;
             continue; /* the room has changed: plan again */
@@ -140,7 +142,7 @@ bool turn_run(struct router *r) {
         if (unlikely(l->full_since != 0))
             egress_watch(r, l);
     }
-    if (worked || unlikely(r->commit_due))
+    if (worked || unlikely(r->commit_due || r->failing))
         turn_commit(r);
     turn_works_on(r, WORK_NONE);
     if (unlikely(r->work - begun > r->turn_units_most)) {
@@ -180,6 +182,8 @@ static void fill_entry(struct commit_link *e, const struct link *l) {
 
 void turn_commit(struct router *r) {
     struct commit_page *p = r->page;
+    if (unlikely(r->failing))
+        links_end_failed(r);
     turn_works_on(r, WORK_COMMIT);
     uint64_t no = r->commit_no + 1;
     struct commit_turn *turn = &p->turn[no & 1];
@@ -218,7 +222,7 @@ void turn_commit(struct router *r) {
     counter_set(r->counters, COUNTER_LOG_DROPPED, log_dropped());
 }
 
-bool turn_has_work(struct router *r) {
+static bool has_work(struct router *r) {
     if (r->changes.active || !rights_recheck_waits(r) || ((r->wary & WARY_DEAD) && removal_waits(r)))
         return true;
     for (uint32_t i = 0; i < r->link_high; i++) {
@@ -235,4 +239,8 @@ bool turn_has_work(struct router *r) {
             return true;
     }
     return false;
+}
+
+bool turn_has_work(struct router *r) {
+    return has_work(r) || r->failing;
 }

@@ -190,7 +190,7 @@ static void router_free(struct router *r) {
     channel_close(&r->control);
     for (uint32_t i = 0; i < r->link_high; i++)
         if (r->link[i].state != LINK_NONE)
-            link_unmap(r, &r->link[i]);
+            link_bury(r, &r->link[i]);
     for (uint32_t i = 0; i < r->account_high; i++)
         if (r->account[i]) {
             sublist_free(r->account[i]->sublist);
@@ -202,6 +202,7 @@ static void router_free(struct router *r) {
         permissions_free(r->set[i]);
     free(r->set);
     free(r->recheck);
+    changes_free(&r->changes);
     match_free(&r->tools.match);
     munmap(r->replies.table, sizeof(struct replies_table));
     slab_free(&r->slab);

@@ -333,6 +333,26 @@ START_TEST(test_price_is_the_records_own) {
 }
 END_TEST
 
+/* A limit that falls below what an account has: the newest end, and no turn is long for it. */
+START_TEST(test_crowded) {
+    setup(RECORD_ECHO);
+    world_account(&w, 2, 0, 0);
+    static uint32_t conns[MANY_CONNS];
+    for (uint32_t i = 0; i < MANY_CONNS; i++)
+        conns[i] = edge_connect(i % 2 ? a : b, 2, RECORD_ECHO);
+    world_settle(&w);
+    measure();
+    world_account(&w, 2, MANY_CONNS / 4, 0);
+    for (uint32_t i = 0; i < 1000 && w.router->changes.active; i++)
+        turn();
+    ck_assert(!w.router->changes.active);
+    world_settle(&w);
+    for (uint32_t i = 0; i < MANY_CONNS; i++)
+        ck_assert_uint_eq((i % 2 ? a : b)->conn[conns[i]].kick_count, i >= MANY_CONNS / 4);
+    teardown("crowded");
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("router work");
     TCase *cases = tcase_create("work");
@@ -343,6 +363,7 @@ int main(void) {
     tcase_add_test(cases, test_match_is_whole);
     tcase_add_test(cases, test_too_many_groups);
     tcase_add_loop_test(cases, test_removals, 0, 3);
+    tcase_add_test(cases, test_crowded);
     tcase_add_test(cases, test_wide_fanout);
     tcase_add_test(cases, test_fanout_of_ending);
     tcase_add_test(cases, test_no_responders_among_listeners);

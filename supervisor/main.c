@@ -514,7 +514,16 @@ void supervisor_turn(struct supervisor *s) {
     turn(s, false);
 }
 
+/* Started with one of these closed, the next descriptor would take its place. */
+static void fill_standard_descriptors(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+            exit(1);
+    }
+}
+
 int main(int argc, char **argv) {
+    fill_standard_descriptors();
 #ifndef BULKHEAD_SANITIZED
     prctl(PR_SET_DUMPABLE, 0);
 #endif

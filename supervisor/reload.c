@@ -229,12 +229,18 @@ static bool turn_meanwhile(void *owner) {
     return !s->stop && !s->lame;
 }
 
+static void say_too_late(const struct supervisor *s) {
+    if (s->lame && !s->stop)
+        log_error("Failed to reload server configuration: the server is a lame duck and ends soon; nothing has changed");
+}
+
 static void read_anew(struct supervisor *s) {
     static struct reader_result result;
     struct reloading *r = &s->reload;
     r->stage = RELOAD_READING;
     parts_read(s, false, turn_meanwhile, &r->parts, &result);
     if (s->stop || s->lame) {
+        say_too_late(s);
         secrets_close(&r->parts.secrets);
         r->stage = RELOAD_IDLE;
         return;
@@ -277,8 +283,10 @@ static void read_anew(struct supervisor *s) {
 
 void reload_begin(struct supervisor *s) {
     struct reloading *r = &s->reload;
-    if (s->stop || s->lame)
+    if (s->stop || s->lame) {
+        say_too_late(s);
         return;
+    }
     if (r->stage != RELOAD_IDLE) {
         r->again = true;
         return;

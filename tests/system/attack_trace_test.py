@@ -66,6 +66,14 @@ class TraceTest(ServerCase):
                 client.send(piece)
             client.expect_answer(UNKNOWN_OP)
 
+    def test_long_lines_are_marked(self):
+        client = self.client()
+        client.send(QUIET + b"PUB a 20000\r\n" + 20000 * b"x" + b"\r\nPING\r\n")
+        client.expect_exact(b"PONG\r\n")
+        self.server.wait_log_of(client, 3500 * "x")
+        line = next(line for line in self.server.log().splitlines() if 3500 * "x" in line)
+        self.assertTrue(line.endswith("x..."), line[-20:])
+
     def test_words(self):
         client = self.client()
         client.send(QUIET + b"SUB a 1\r\nUNSUB 1\r\nSUB a..b 2\r\nPING\r\n")

@@ -184,6 +184,11 @@ class LogFileTest(unittest.TestCase):
         self.process.send_signal(signal.SIGINT)
         self.assertEqual(self.process.wait(DEADLINE), 0)
 
+    def test_closed_descriptors(self):
+        self.serve("", before=("sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-'))
+        self.wait_file("Server is ready")
+        self.stop()
+
     def test_file(self):
         self.serve("debug: true\n")
         self.wait_file("Server is ready")

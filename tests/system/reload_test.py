@@ -313,6 +313,8 @@ class LameDuckTest(unittest.TestCase):
             client.fence()
             server.signal(signal.SIGUSR2)
             client.expect_until(b"\r\n")
+            server.signal(signal.SIGHUP)
+            server.wait_log("Failed to reload server configuration: the server is a lame duck")
             server.signal(signal.SIGINT)
             self.assertEqual(server.wait_end(), 0)
             client.expect_eof()

@@ -151,7 +151,7 @@ class LogTest(unittest.TestCase):
         client.send(TRACED)
         client.fence()
         server.wait_log(r'<<- MSG_PAYLOAD: ["hel\"..."]')
-        server.wait_log('"pass": "[REDACTED]", "auth_token": "[REDACTED]","name":"n"}]')
+        server.wait_log('"pass": "[REDACTED]", "auth_token":"[REDACTED]","name":"n"}]')
         self.assertNotIn("s3cret", server.log())
         self.assertNotIn("t0ken", server.log())
 

@@ -224,8 +224,9 @@ int main(void) {
     penalties_open(&a->penalties);
     for (uint32_t i = 0; i < LINKS_MAX; i++)
         a->edge[i].channel.fd = -1;
-    if (a->epoll < 0 || channel_open(&a->control, CONTROL_FD, "supervisor", control_rules,
-                                     sizeof control_rules / sizeof *control_rules, a, 1) != ERR_OK ||
+    if (a->epoll < 0 ||
+        channel_open(&a->control, CONTROL_FD, "supervisor", control_rules, sizeof control_rules / sizeof *control_rules,
+                     a, 1) != ERR_OK ||
         channel_watch(&a->control, a->epoll, (union epoll_data){.u64 = EVENT_CONTROL}) != ERR_OK)
         log_die("authd has no control socket");
     for (;;) {

@@ -123,8 +123,8 @@ static const char *far_environment(void *owner, const char *name) {
     return text;
 }
 
-static struct source far_source = {NULL,           far_open,    far_probe, far_folder, far_environment,
-                                         tls_check_pair, tls_check_ca, false};
+static struct source far_source = {NULL,           far_open,     far_probe, far_folder, far_environment,
+                                   tls_check_pair, tls_check_ca, false};
 
 /* ---- the parts ---- */
 

@@ -59,18 +59,22 @@ static void quote_arguments(char *out, size_t cap, struct view at) {
 }
 
 static void arguments(struct frontend *f, struct client *c, enum parse_op op, struct view at) {
-    static const char *const names[] = {[PARSE_PUB] = "processPub", [PARSE_HPUB] = "processHeaderPub",
-                                        [PARSE_SUB] = "processSub", [PARSE_UNSUB] = "processUnsub"};
+    static const char *const names[] = {[PARSE_PUB] = "processPub",
+                                        [PARSE_HPUB] = "processHeaderPub",
+                                        [PARSE_SUB] = "processSub",
+                                        [PARSE_UNSUB] = "processUnsub"};
     char text[10 * ARGUMENTS_BYTES + 8], line[sizeof text + 64];
     quote_arguments(text, sizeof text, at);
     snprintf(line, sizeof line, "%s Parse Error: \"%s", names[op], text);
     fault_operation(f, c, line);
 }
 
-void fault_parse(struct frontend *f, struct client *c, enum parse_result why, const struct parse_line *line, struct view at) {
-    static const char *const names[] = {[PARSE_PUB] = "PUB", [PARSE_HPUB] = "HPUB", [PARSE_SUB] = "SUB", [PARSE_UNSUB] = "UNSUB",
-                                        [PARSE_CONNECT] = "CONNECT", [PARSE_INFO] = "INFO", [PARSE_PING] = "PING",
-                                        [PARSE_PONG] = "PONG", [PARSE_PLUS_OK] = "+OK", [PARSE_MINUS_ERR] = "-ERR"};
+void fault_parse(struct frontend *f, struct client *c, enum parse_result why, const struct parse_line *line,
+                 struct view at) {
+    static const char *const names[] = {
+        [PARSE_PUB] = "PUB",         [PARSE_HPUB] = "HPUB",     [PARSE_SUB] = "SUB",   [PARSE_UNSUB] = "UNSUB",
+        [PARSE_CONNECT] = "CONNECT", [PARSE_INFO] = "INFO",     [PARSE_PING] = "PING", [PARSE_PONG] = "PONG",
+        [PARSE_PLUS_OK] = "+OK",     [PARSE_MINUS_ERR] = "-ERR"};
     char text[SNIPPET_TEXT];
     switch (why) {
     case PARSE_UNKNOWN:

@@ -77,8 +77,9 @@ void client_trace_payload(const struct client *c, struct view payload, uint32_t 
  * What is shown is named here, and everything else is masked: so a credential stays hidden whatever its key is spelt like. Bytes are
  * taken as they came; where they stop being an object of keys and values, nothing more is shown. */
 
-static const char *const shown_keys[] = {"verbose", "pedantic", "tls_required", "echo", "headers", "no_responders",
-                                         "protocol", "name", "lang", "version", "user", "nkey", "account", "new_account"};
+static const char *const shown_keys[] = {"verbose",       "pedantic", "tls_required", "echo",       "headers",
+                                         "no_responders", "protocol", "name",         "lang",       "version",
+                                         "user",          "nkey",     "account",      "new_account"};
 
 struct scan {
     struct view in;

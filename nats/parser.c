@@ -247,9 +247,9 @@ static enum parse_result parse_any(const char *at, size_t len, const struct pars
     struct view text;
     bool subjects = found->op <= PARSE_UNSUB;
     line->op = found->op;
-    result = find_text(at, len,
-                       subjects && limits->control_line > PARSER_SUBJECTS_MAX ? PARSER_SUBJECTS_MAX : limits->control_line,
-                       &text, &used);
+    result = find_text(
+        at, len, subjects && limits->control_line > PARSER_SUBJECTS_MAX ? PARSER_SUBJECTS_MAX : limits->control_line,
+        &text, &used);
     if (result != PARSE_DONE)
         return result;
 

@@ -45,8 +45,9 @@ enum parse_result {
 enum { PARSER_SUBJECTS_MAX = 65535 };
 
 struct parse_limits {
-    uint32_t control_line; /* bytes of the argument part: from the first non-blank after the name to the end without CR */
-    uint32_t payload;      /* bytes, of PUB's size and HPUB's total */
+    /* Bytes of the argument part: from the first non-blank after the name to the end without CR. */
+    uint32_t control_line;
+    uint32_t payload; /* bytes, of PUB's size and HPUB's total */
 };
 
 struct parse_line {

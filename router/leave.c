@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The end of a link: at once nothing is taken from it nor given to it, its connections leave their accounts, and sources that wait
  * for it go on. What it leaves behind goes in steps: its subscriptions (removal.c), and what its edge has not taken is counted.
  *

@@ -123,7 +123,8 @@ static enum err on_prepare(struct channel *c, void *owner, const void *message, 
         const struct link *l = &r->link[i];
         if (l->state != LINK_LIVE)
             continue;
-        uint64_t spill = 2 * (l->spill.cap - CONTROL_RESERVE); /* an overflow holds one of the largest records, a ring two */
+        uint64_t spill =
+            2 * (l->spill.cap - CONTROL_RESERVE); /* an overflow holds one of the largest records, a ring two */
         cap = l->ingress.cap < cap ? l->ingress.cap : cap;
         cap = spill < cap ? spill : cap;
     }
@@ -414,8 +415,8 @@ int main(void) {
     if (!r->sub_chunk || r->epoll < 0)
         log_die("no memory at start");
     mlock(&r->key, sizeof r->key);
-    if (channel_open(&r->control, CONTROL_FD, "supervisor", control_rules, sizeof control_rules / sizeof *control_rules, r,
-                     1) != ERR_OK)
+    if (channel_open(&r->control, CONTROL_FD, "supervisor", control_rules, sizeof control_rules / sizeof *control_rules,
+                     r, 1) != ERR_OK)
         log_die("no control socket");
     watch(r, &r->control, EVENT_CONTROL);
     run(r);

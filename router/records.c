@@ -7,8 +7,8 @@
 #include "base/check.h"
 #include "router/router.h"
 
-static void put_deny(struct router *r, struct link *l, uint32_t conn, enum record_deny why, const struct record_target *target,
-                     struct view subject, struct view queue) {
+static void put_deny(struct router *r, struct link *l, uint32_t conn, enum record_deny why,
+                     const struct record_target *target, struct view subject, struct view queue) {
     struct record rec = {
         .type = RECORD_DENY,
         .conn = conn,
@@ -39,8 +39,8 @@ void record_deny(struct router *r, struct link *l, uint32_t conn, enum record_de
     put_deny(r, l, conn, why, NULL, name, (struct view){0});
 }
 
-void record_deny_sub(struct router *r, struct link *l, uint32_t conn, uint32_t slot, enum record_deny why, struct view subject,
-                     struct view queue) {
+void record_deny_sub(struct router *r, struct link *l, uint32_t conn, uint32_t slot, enum record_deny why,
+                     struct view subject, struct view queue) {
     struct record_target target = {conn, slot};
     put_deny(r, l, conn, why, &target, subject, queue);
 }

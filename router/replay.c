@@ -49,8 +49,8 @@ static void complete_commit(struct router *r) {
 /* ---- patience ---- */
 
 enum {
-    REPLAY_LONGEST = 100,   /* longest replay, as a multiple of replay_ms */
-    REPLAY_UNHEARD = 5,     /* times replay_ms: until any edge is heard it may be the supervisor that is late */
+    REPLAY_LONGEST = 100,     /* longest replay, as a multiple of replay_ms */
+    REPLAY_UNHEARD = 5,       /* times replay_ms: until any edge is heard it may be the supervisor that is late */
     REPLAY_AT_ONCE = 1 << 18, /* bytes of one replay in one step */
 };
 

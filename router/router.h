@@ -48,16 +48,16 @@
 #include "shm/ring.h"
 
 enum {
-    CHUNK = 1024,                /* entries of one piece of a table */
+    CHUNK = 1024, /* entries of one piece of a table */
     SLOT_CHUNKS_MAX = 16 * 1024,
     SLOTS_MAX = SLOT_CHUNKS_MAX * CHUNK, /* of one link */
     CONN_CHUNKS_MAX = SOFT_CONNS_MAX / CHUNK,
     ACCOUNTS_MAX = 64 * 1024,
     CONTROL_RESERVE = RECORD_RESERVE, /* bytes of an egress ring that messages leave to control records */
-    SPREAD_SUBS = 32 * 1024,     /* subscriptions of one account from which on the next records are looked at ahead */
-    SETS_MAX = 1 << 20,          /* permission sets */
-    FANOUT_AT_ONCE = 16 * 1024,  /* targets of a message that is planned and written in one step */
-    FANOUT_WARY = 2 * 1024,      /* the same while each target has to be looked at */
+    SPREAD_SUBS = 32 * 1024,    /* subscriptions of one account from which on the next records are looked at ahead */
+    SETS_MAX = 1 << 20,         /* permission sets */
+    FANOUT_AT_ONCE = 16 * 1024, /* targets of a message that is planned and written in one step */
+    FANOUT_WARY = 2 * 1024,     /* the same while each target has to be looked at */
     SCRATCH = 2 * (RECORD_TEXT_MAX + 1) + 64,
 };
 
@@ -86,25 +86,25 @@ struct conn {
     uint32_t principal;
     uint32_t first_sub; /* head of the list over struct sub's conn_next; 0: none */
     uint32_t sub_count;
-    uint32_t subs_max; /* shm/limit.h */
+    uint32_t subs_max;     /* shm/limit.h */
     uint32_t recheck_at;   /* the next of its subscriptions; 0: none left */
     uint32_t leaving_next; /* number + 1 of the connection behind it in that list; 0: none */
     uint32_t permissions;  /* number of its set; 0: none, all is allowed */
     uint32_t payload_max;  /* bytes of one message; UINT32_MAX: no limit of its own */
     struct permissions *set;
-    uint64_t serial;       /* the highest that this number was ever bound with */
-    uint64_t expires_s;    /* seconds since 1970; 0: never */
+    uint64_t serial;    /* the highest that this number was ever bound with */
+    uint64_t expires_s; /* seconds since 1970; 0: never */
     /* As a slow reader (stall.c): */
-    uint64_t gated_at;    /* ns, while gated: since when */
-    uint64_t took_at;     /* ns, while gated: when it last took something, or was gated */
-    struct list stalled;  /* the publishers that are stalled for its sake */
+    uint64_t gated_at;   /* ns, while gated: since when */
+    uint64_t took_at;    /* ns, while gated: when it last took something, or was gated */
+    struct list stalled; /* the publishers that are stalled for its sake */
     /* As a publisher: */
-    struct list_link stalled_by; /* on such a list, or on a link's */
-    uint64_t stalled_until; /* ns */
+    struct list_link stalled_by;        /* on such a list, or on a link's */
+    uint64_t stalled_until;             /* ns */
     uint64_t sub_bytes, sub_bytes_most; /* price of its subscriptions in bytes: now, and the most since BIND */
-    uint64_t stall_window;  /* ns: start of the second in which stall_used counts */
-    uint32_t stall_used;    /* ms in that second that it was stalled for the sake of links */
-    uint32_t stalled_number; /* its own connection number, while it is on a list */
+    uint64_t stall_window;              /* ns: start of the second in which stall_used counts */
+    uint32_t stall_used;                /* ms in that second that it was stalled for the sake of links */
+    uint32_t stalled_number;            /* its own connection number, while it is on a list */
     uint8_t stalled_link;
 };
 
@@ -156,7 +156,7 @@ struct chosen {
 };
 struct choice {
     bool active;
-    uint32_t queue;  /* groups with lower numbers are done; of this group `looked` members were tried, from `first` on */
+    uint32_t queue; /* groups with lower numbers are done; of this group `looked` members were tried, from `first` on */
     uint32_t first, looked;
     struct chosen second; /* a member of this group that can take it, but its link spills */
     struct chosen *done;  /* the chosen members of the groups that are done */
@@ -190,7 +190,7 @@ struct link {
     uint32_t marked_at, marked_count, marked_cap;
 
     const char *failed; /* why it is to end (link_fail); null: it is not */
-    uint64_t work; /* price of all its records so far, in units */
+    uint64_t work;      /* price of all its records so far, in units */
 
     /* This link as a source: the record at the head of its ring waits for room in wait_link's egress. */
     bool waiting;
@@ -199,34 +199,34 @@ struct link {
     struct fanout fanout;
     struct choice choice;
     struct commit_link resume; /* where the dead router stood; its cursor is for the first record alone */
-    uint64_t poison_pos; /* record to skip; UINT64_MAX: none */
+    uint64_t poison_pos;       /* record to skip; UINT64_MAX: none */
 
     /* This link as a destination. */
-    uint64_t waited_window; /* ns: start of the second in which waited_ns counts */
-    uint64_t waited_ns;     /* how long sources have waited for it in that second */
-    uint64_t full_since;    /* ns: no progress since, while something waits; 0: it moves */
-    uint64_t full_consumed; /* its position at that time */
-    bool lively;            /* it spills, but has taken half of its ring in the last LIVELY_NS */
+    uint64_t waited_window;            /* ns: start of the second in which waited_ns counts */
+    uint64_t waited_ns;                /* how long sources have waited for it in that second */
+    uint64_t full_since;               /* ns: no progress since, while something waits; 0: it moves */
+    uint64_t full_consumed;            /* its position at that time */
+    bool lively;                       /* it spills, but has taken half of its ring in the last LIVELY_NS */
     uint64_t lively_since, lively_pos; /* start of the present LIVELY_NS, and its consumed_pos then */
-    struct list stalled;    /* publishers that are stalled because it spills */
-    uint32_t waiters, deaf_waiters; /* sources that wait for it; of them, those whose publishers cannot be stalled */
-    uint64_t held_at;       /* ns: held_ns and deaf_held_ns are counted up to here */
-    uint64_t held_window;   /* ns: start of the second that they are counted in */
-    uint64_t held_ns, deaf_held_ns; /* how long its full overflow has held waiters, deaf_waiters */
+    struct list stalled;               /* publishers that are stalled because it spills */
+    uint32_t waiters, deaf_waiters;    /* sources that wait for it; of them, those whose publishers cannot be stalled */
+    uint64_t held_at;                  /* ns: held_ns and deaf_held_ns are counted up to here */
+    uint64_t held_window;              /* ns: start of the second that they are counted in */
+    uint64_t held_ns, deaf_held_ns;    /* how long its full overflow has held waiters, deaf_waiters */
 
     uint32_t leaving_first, leaving_last; /* number + 1 of connections whose subscriptions are being removed; 0: none */
-    uint32_t end_conn;       /* LINK_ENDING: next connection to clear */
-    bool end_told;           /* NOTE_LINK_BAD was sent */
-    bool down;               /* the supervisor says that the edge is gone: unmap when empty */
-    uint64_t heard_ns;       /* takeover: when its overflow or its replay last made progress */
-    bool replaying;          /* REPLAY_BEGIN of this epoch has been seen */
+    uint32_t end_conn;                    /* LINK_ENDING: next connection to clear */
+    bool end_told;                        /* NOTE_LINK_BAD was sent */
+    bool down;                            /* the supervisor says that the edge is gone: unmap when empty */
+    uint64_t heard_ns;                    /* takeover: when its overflow or its replay last made progress */
+    bool replaying;                       /* REPLAY_BEGIN of this epoch has been seen */
 };
 
 /* One user's floor and permit, from the book. */
 struct standing {
     uint32_t principal;
-    uint32_t kick;  /* enum record_kick, for bindings below the floor */
-    uint64_t floor; /* lowest valid serial */
+    uint32_t kick;   /* enum record_kick, for bindings below the floor */
+    uint64_t floor;  /* lowest valid serial */
     uint64_t permit; /* bindings with a lower serial have these permissions and this payload_max; 0: no permit */
     uint32_t permissions;
     uint32_t payload_max;
@@ -237,11 +237,11 @@ struct account {
     uint32_t conns_max, subs_max;
     uint32_t conn_count, sub_count;
     uint64_t used_bytes, held_bytes; /* of its subscriptions; held_bytes counts free pieces too (memory.c) */
-    uint64_t leaving_bytes; /* price of subscriptions that are being removed */
-    uint64_t floor;       /* lowest valid serial of any principal */
-    uint32_t floor_kick;  /* enum record_kick */
-    bool changed;         /* floors and permits are not yet applied to its connections */
-    struct standing *standing; /* of single principals, by principal */
+    uint64_t leaving_bytes;          /* price of subscriptions that are being removed */
+    uint64_t floor;                  /* lowest valid serial of any principal */
+    uint32_t floor_kick;             /* enum record_kick */
+    bool changed;                    /* floors and permits are not yet applied to its connections */
+    struct standing *standing;       /* of single principals, by principal */
     uint32_t standing_count, standing_cap;
     struct sublist *sublist;
     char name[BOOK_NAME_MAX + 1];
@@ -294,23 +294,23 @@ struct router {
     int died_signal;   /* that the dead router died of; 0: none, or not by its own fault */
     uint64_t died_box; /* the dead router's box (shm/commit.h) */
     struct book book;
-    bool recovered; /* the dead router's commits have reached the rings: edges may replay */
-    bool running; /* the takeover has ended: records are taken */
-    bool heard;   /* some edge has begun to replay */
+    bool recovered;                   /* the dead router's commits have reached the rings: edges may replay */
+    bool running;                     /* the takeover has ended: records are taken */
+    bool heard;                       /* some edge has begun to replay */
     uint64_t takeover_ns, stepped_ns; /* when the stage of the takeover began, when its last step was */
-    bool begun;   /* Begin has come */
-    bool failing;    /* some link is marked by link_fail */
-    bool commit_due; /* a link has ended: the commit page must say so, whatever else the turn did */
-    bool expiring; /* some binding has an expiry */
-    bool spread;   /* some account has more subjects than caches hold: the next records' subjects are prefetched */
+    bool begun;                       /* Begin has come */
+    bool failing;                     /* some link is marked by link_fail */
+    bool commit_due;                  /* a link has ended: the commit page must say so, whatever else the turn did */
+    bool expiring;                    /* some binding has an expiry */
+    bool spread; /* some account has more subjects than caches hold: the next records' subjects are prefetched */
 
     struct link link[LINKS_MAX];
     uint32_t link_high;
-    uint32_t turn_first; /* link that this turn begins with */
-    uint64_t turn_bytes; /* records taken in this turn */
+    uint32_t turn_first;      /* link that this turn begins with */
+    uint64_t turn_bytes;      /* records taken in this turn */
     uint64_t turn_units_most; /* of one turn */
-    uint64_t cut_logged; /* ns: when a match that was cut was last logged */
-    uint64_t work;       /* units of all that was ever done (router/cost.h); prices are differences */
+    uint64_t cut_logged;      /* ns: when a match that was cut was last logged */
+    uint64_t work;            /* units of all that was ever done (router/cost.h); prices are differences */
 
     struct account **account; /* by number */
     uint32_t account_high;
@@ -320,7 +320,7 @@ struct router {
     struct replies replies;
 
     struct slab slab;
-    struct sub **sub_chunk; /* pool of subscriptions, by index */
+    struct sub **sub_chunk;      /* pool of subscriptions, by index */
     uint32_t sub_high, sub_free; /* free list over conn_next */
     uint32_t stamp;
     uint64_t sub_count;
@@ -333,8 +333,8 @@ struct router {
     struct rechecked *recheck;
     uint32_t recheck_count, recheck_cap;
     uint32_t filtered_count, responding_count; /* subscriptions, connections */
-    uint8_t wary; /* enum wary */
-    uint64_t message_no; /* of the last message that was held against deny rules */
+    uint8_t wary;                              /* enum wary */
+    uint64_t message_no;                       /* of the last message that was held against deny rules */
     uint32_t spilling_count;
     uint32_t waiting_count;
 
@@ -355,10 +355,10 @@ struct router {
 
 enum step {
     STEP_DONE,
-    STEP_KICK,  /* done, and the record's connection is to end */
-    STEP_WAIT,  /* no room at a link: the record stays, nothing was written for it */
-    STEP_BAD,   /* impossible for an honest edge: end the link */
-    STEP_MORE,  /* it goes on in the next turn; what was written may be committed */
+    STEP_KICK, /* done, and the record's connection is to end */
+    STEP_WAIT, /* no room at a link: the record stays, nothing was written for it */
+    STEP_BAD,  /* impossible for an honest edge: end the link */
+    STEP_MORE, /* it goes on in the next turn; what was written may be committed */
     /* of a message's plan alone, within publish.c */
     STEP_LARGE, /* too much for one step */
     STEP_NOMEM, /* no memory: the message is lost, and its publisher ends */
@@ -402,7 +402,7 @@ void link_ring(struct link *l);
 /* ---- leave.c ---- */
 /* Nothing more is taken from it nor given to it. Not while a record is handled: link_fail. */
 void link_end(struct router *r, struct link *l, const char *why);
-void links_end_failed(struct router *r); /* ends those that are marked */
+void links_end_failed(struct router *r);          /* ends those that are marked */
 void link_bury(struct router *r, struct link *l); /* forgets what was begun of its records, and its memory */
 /* Links whose edge has gone, when nothing of them is left: buried, and NOTE_LINK_GONE sent. True if something was done. */
 bool links_clear(struct router *r);
@@ -428,17 +428,19 @@ bool egress_lost_step(struct router *r, struct link *l);
 void egress_watch(struct router *r, struct link *l); /* marks the link of an edge that makes no progress */
 
 /* ---- accounts.c ---- */
-struct account *account_find(struct router *r, uint32_t number); /* null: not in the book */
-bool account_is_crowded(const struct account *a);                  /* it has more connections than it may */
-void accounts_read(struct router *r); /* takes what is new in the book */
+struct account *account_find(struct router *r, uint32_t number);     /* null: not in the book */
+bool account_is_crowded(const struct account *a);                    /* it has more connections than it may */
+void accounts_read(struct router *r);                                /* takes what is new in the book */
 uint64_t account_floor(const struct account *a, uint32_t principal); /* lowest valid serial */
 /* What there is to say of that principal, or null. */
 const struct standing *account_standing(const struct account *a, uint32_t principal);
 struct permissions *account_set(struct router *r, uint32_t number); /* null: not in the book */
 
 /* ---- changes.c ---- */
-void changes_begin(struct router *r); /* what the book says has changed: all connections are looked at from the first on */
-bool changes_step(struct router *r);  /* goes on with that; true if it did something. r->changes.active: it is not over */
+void changes_begin(
+    struct router *r); /* what the book says has changed: all connections are looked at from the first on */
+bool changes_step(
+    struct router *r); /* goes on with that; true if it did something. r->changes.active: it is not over */
 void changes_free(struct changes *at);
 
 /* ---- removal.c ---- */
@@ -447,7 +449,7 @@ void changes_free(struct changes *at);
 void removal_add(struct router *r, struct link *l, uint32_t number, struct conn *c);
 void removal_queue(struct router *r, struct link *l, uint32_t number, struct conn *c); /* the same, nothing at once */
 bool removal_step(struct router *r); /* goes on with removals, those of ending links too; true if it did something */
-bool link_is_clear(const struct link *l); /* of an ending link's connections nothing is left */
+bool link_is_clear(const struct link *l);   /* of an ending link's connections nothing is left */
 bool removal_waits(const struct router *r); /* there is something left to remove */
 
 /* ---- admit.c ---- */
@@ -464,12 +466,14 @@ void admit_close(struct router *r, struct link *l, uint32_t number, struct conn 
 void admit_close_poisoned(struct router *r, struct link *l, uint32_t number, struct conn *c);
 void admit_kick_poisoned(struct router *r, struct link *l, uint32_t number);
 void admit_expire(struct router *r);
-void admit_recover(struct router *r, struct link *l); /* what was closed in a turn that was not committed is open again */
+void admit_recover(struct router *r,
+                   struct link *l); /* what was closed in a turn that was not committed is open again */
 
 /* ---- interest.c ---- */
 struct outcome interest_sub(struct router *r, struct link *l, struct conn *c, const struct record *rec,
                             const struct record_parts *parts, const uint8_t *at, bool replay);
-struct outcome interest_unsub(struct router *r, struct link *l, struct conn *c, const struct record *rec, const uint8_t *at);
+struct outcome interest_unsub(struct router *r, struct link *l, struct conn *c, const struct record *rec,
+                              const uint8_t *at);
 /* Takes a subscription out of everything; the slot's number is free for the table, nothing is written. */
 void interest_drop(struct router *r, struct link *l, struct conn *c, uint32_t index);
 
@@ -481,7 +485,8 @@ enum right {
 };
 /* Gives a connection that is bound its permissions, and has what it subscribes to looked at again if it may have any of it.
  * permissions 0: all is allowed; payload_max 0: no limit. ERR_RANGE: there is no such set. ERR_NOMEM: the connection has to end. */
-enum err rights_give(struct router *r, struct link *l, uint32_t number, struct conn *c, uint32_t permissions, uint32_t payload_max);
+enum err rights_give(struct router *r, struct link *l, uint32_t number, struct conn *c, uint32_t permissions,
+                     uint32_t payload_max);
 /* Has all that it subscribes to looked at again. ERR_NOMEM: the connection has to end. */
 enum err rights_recheck(struct router *r, struct link *l, uint32_t number, struct conn *c);
 void rights_end(struct router *r, struct conn *c); /* the connection is bound no more */
@@ -492,21 +497,22 @@ enum right rights_publish(struct router *r, struct link *l, const struct conn *c
 enum right rights_subscribe(struct router *r, struct conn *c, struct view subject, struct view queue, uint16_t *flags);
 /* May a message of that subject go to s, which is filtered or whose connection is being rechecked? *message_no as
  * permissions_deliver; 0: it gets one. */
-enum right rights_deliver(struct router *r, const struct sub *s, struct conn *c, struct view subject, uint64_t *message_no);
+enum right rights_deliver(struct router *r, const struct sub *s, struct conn *c, struct view subject,
+                          uint64_t *message_no);
 /* These targets get a message with that reply: some may answer. */
 void rights_delivered(struct router *r, struct sub *const *targets, uint32_t count, struct view reply);
 void rights_sub_flags(struct router *r, struct sub *s, uint16_t flags);
-bool rights_recheck_step(struct router *r); /* goes on with rechecks; true if it did something */
+bool rights_recheck_step(struct router *r);  /* goes on with rechecks; true if it did something */
 bool rights_recheck_waits(struct router *r); /* there is none, or those that are left have no room */
 void router_wary(struct router *r, enum wary why, bool on);
 
 /* ---- memory.c ---- */
 /* Would a subscription of that price be too much for the connection, its account or this process? */
 bool memory_refuses(const struct router *r, const struct conn *c, const struct account *a, uint64_t price);
-void memory_charge(struct router *r, struct conn *c, struct account *a, uint64_t price);  /* it was inserted */
-void memory_refund(struct router *r, struct conn *c, struct account *a, uint64_t price);  /* it was removed */
+void memory_charge(struct router *r, struct conn *c, struct account *a, uint64_t price); /* it was inserted */
+void memory_refund(struct router *r, struct conn *c, struct account *a, uint64_t price); /* it was removed */
 void memory_leaves(struct router *r, struct conn *c); /* the connection is bound no more; what it has will be removed */
-void memory_watch(struct router *r); /* beyond the process's limit: ends connections that have most */
+void memory_watch(struct router *r);                  /* beyond the process's limit: ends connections that have most */
 
 /* ---- publish.c ---- */
 struct outcome publish(struct router *r, struct link *l, struct conn *c, const struct record *rec,
@@ -524,20 +530,21 @@ void stall_gate(struct router *r, struct link *l, struct conn *c, bool on);
 /* That publisher, a connection of l, is told to stall, for the sake of a connection whose output fills, or of a whole link
  * that spills (STALL_FOR_LINK). */
 #define STALL_FOR_LINK UINT32_MAX
-void stall_publisher(struct router *r, struct link *l, struct conn *c, uint32_t number, uint8_t by_link, uint32_t by_conn);
-void stall_resume(struct router *r, struct list *stalled); /* those in that list go on */
+void stall_publisher(struct router *r, struct link *l, struct conn *c, uint32_t number, uint8_t by_link,
+                     uint32_t by_conn);
+void stall_resume(struct router *r, struct list *stalled);        /* those in that list go on */
 void stall_end(struct router *r, struct link *l, struct conn *c); /* c is bound no more: no gate, no stall */
 uint32_t stall_ms(const struct router *r, const struct conn *c);  /* what is left of its stall, from 1 */
 
 /* ---- records.c ---- */
-struct outcome record_handle(struct router *r, struct link *l, const struct record *rec, const struct record_parts *parts,
-                             const uint8_t *at);
+struct outcome record_handle(struct router *r, struct link *l, const struct record *rec,
+                             const struct record_parts *parts, const uint8_t *at);
 /* A DENY on l for a message, with its subject or reply; room of DENY_BYTES was made sure of. */
 void record_deny(struct router *r, struct link *l, uint32_t conn, enum record_deny why, struct view name);
 #define DENY_BYTES(name_len) ring_round(record_len(0, 0, (name_len), 0, 0))
 /* The same for a subscription that is refused, or taken away (RECORD_DENY_REMOVED); DENY_SUB_BYTES. */
-void record_deny_sub(struct router *r, struct link *l, uint32_t conn, uint32_t slot, enum record_deny why, struct view subject,
-                     struct view queue);
+void record_deny_sub(struct router *r, struct link *l, uint32_t conn, uint32_t slot, enum record_deny why,
+                     struct view subject, struct view queue);
 #define DENY_SUB_BYTES(subject_len, queue_len) ring_round(record_len(0, 1, (subject_len), (queue_len), 0))
 
 /* ---- poison.c ---- */

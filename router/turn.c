@@ -229,7 +229,8 @@ static bool has_work(struct router *r) {
         struct link *l = &r->link[i];
         if (l->state != LINK_LIVE)
             continue;
-        if (!l->waiting && (ring_ready(&l->ingress) != 0 || !ring_reader_refresh(&l->ingress) || ring_ready(&l->ingress) != 0))
+        if (!l->waiting &&
+            (ring_ready(&l->ingress) != 0 || !ring_reader_refresh(&l->ingress) || ring_ready(&l->ingress) != 0))
             return true;
         if (l->marked_count != 0 && egress_has_room(r, l, 4 * SMALL, true))
             return true;

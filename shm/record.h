@@ -22,13 +22,13 @@
 
 enum record_type {
     /* edge to router */
-    RECORD_BIND = 1, /* payload: a sealed binding (shm/binding.h). The first record of every connection */
-    RECORD_OPTIONS,  /* aux: bits of enum record_options */
-    RECORD_SUB,      /* fixed: struct record_sub; subject, reply = queue name */
-    RECORD_UNSUB,    /* fixed: struct record_unsub */
-    RECORD_PUB,      /* subject, reply, payload; aux: bytes of the payload that are the header block */
+    RECORD_BIND = 1,     /* payload: a sealed binding (shm/binding.h). The first record of every connection */
+    RECORD_OPTIONS,      /* aux: bits of enum record_options */
+    RECORD_SUB,          /* fixed: struct record_sub; subject, reply = queue name */
+    RECORD_UNSUB,        /* fixed: struct record_unsub */
+    RECORD_PUB,          /* subject, reply, payload; aux: bytes of the payload that are the header block */
     RECORD_GATE,         /* aux: enum record_gate */
-    RECORD_CLOSE,    /* the connection has gone */
+    RECORD_CLOSE,        /* the client has gone: the connection's last record */
     RECORD_REPLAY_BEGIN, /* replay ring only; aux: epoch that asked for it */
     RECORD_REPLAY_END,   /* replay ring only; aux: the same epoch */
 
@@ -42,7 +42,7 @@ enum record_type {
     RECORD_RESUME,       /* conn: go on earlier */
     RECORD_SLOT_FREE,    /* conn; aux: slot. Nothing for that slot follows */
     RECORD_CONN_FREE,    /* conn: nothing for it nor its slots follows */
-    RECORD_EPOCH,        /* aux: epoch of the router that begins here */
+    RECORD_EPOCH,        /* aux: epoch of the router whose records begin here */
     RECORD_TYPE_END
 };
 
@@ -65,7 +65,7 @@ enum record_options {
 enum record_gate {
     RECORD_GATE_OPEN = 0, /* it has drained */
     RECORD_GATE_FULL,     /* it fills */
-    RECORD_GATE_DRAINS,   /* it is still full, but its client takes what it gets */
+    RECORD_GATE_DRAINS,   /* it is still full, but its client reads */
 };
 
 /* Why a record was refused. The connection goes on. */
@@ -85,14 +85,14 @@ enum record_deny {
 /* Why the router ends a connection. */
 enum record_kick {
     RECORD_KICK_BINDING = 1, /* the binding was refused */
-    RECORD_KICK_EXPIRED,     /* its time is over */
+    RECORD_KICK_EXPIRED,     /* the binding has expired */
     RECORD_KICK_REVOKED,     /* below a floor */
     RECORD_KICK_ACCOUNT_CONNS,
     RECORD_KICK_MEMORY,  /* no memory on its behalf */
     RECORD_KICK_POISON,  /* two routers died of its records */
     RECORD_KICK_REFUSED, /* its user is gone, or has other credentials now */
     RECORD_KICK_MOVED,   /* its user belongs to another account now: ended without a word */
-    RECORD_KICK_PAYLOAD, /* a message beyond its own limit, which may have fallen since the edge was told */
+    RECORD_KICK_PAYLOAD, /* a message beyond its payload limit, which may be lower than the edge knows */
     RECORD_KICK_END
 };
 
@@ -135,15 +135,15 @@ enum {
 
 _Static_assert(sizeof(struct record) == RECORD_HEADER, "a record's header has 24 bytes");
 
-/* The largest record for a payload limit: what four of must fit into a ring. */
+/* Bytes of the largest record for a payload limit. A ring must hold four of them. */
 static inline uint64_t record_bytes_max(uint64_t payload_max, uint64_t control_line_max) {
     uint64_t texts = control_line_max < RECORD_TEXT_MAX ? control_line_max : RECORD_TEXT_MAX;
     return RECORD_HEADER + 8u * RECORD_TARGETS_MAX + 2 * texts + payload_max + 8;
 }
 
-enum { RECORD_RESERVE = 64 * 1024 }; /* of an egress ring or overflow: what messages leave to control records */
+enum { RECORD_RESERVE = 64 * 1024 }; /* bytes of an egress ring or overflow that messages leave to control records */
 
-/* Bytes that an overflow has at least, else the largest message would find no room even in an empty one. */
+/* Least bytes of an overflow: with fewer the largest message would find no room even in an empty overflow. */
 static inline uint64_t record_spill_least(uint64_t payload_max, uint64_t control_line_max) {
     return record_bytes_max(payload_max, control_line_max) + RECORD_RESERVE;
 }
@@ -164,7 +164,8 @@ enum err record_take(struct record *copy, struct record_parts *parts, const uint
                      enum record_direction direction);
 
 /* Bytes of a record with these parts, not rounded. */
-static inline uint64_t record_len(uint64_t fixed, uint64_t targets, uint64_t subject, uint64_t reply, uint64_t payload) {
+static inline uint64_t record_len(uint64_t fixed, uint64_t targets, uint64_t subject, uint64_t reply,
+                                  uint64_t payload) {
     return RECORD_HEADER + fixed + 8 * targets + subject + reply + payload;
 }
 

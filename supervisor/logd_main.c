@@ -116,7 +116,8 @@ static void tell_lost(struct logd *l, const struct logd_origin *origin, struct l
     char line[128];
     uint64_t count = logd_rate_lost(rate, l->now_ms);
     if (count)
-        emit(l, origin, line, (size_t)snprintf(line, sizeof line, "W%llu lines were lost: %s", (unsigned long long)count, why));
+        emit(l, origin, line,
+             (size_t)snprintf(line, sizeof line, "W%llu lines were lost: %s", (unsigned long long)count, why));
 }
 
 /* Returns when to do it again, in milliseconds; -1: when there is something new. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The plan of a message, made by hand: what each link gets, whether it fits, and that asking changes nothing. */
 #include <check.h>
 #include <stdio.h>

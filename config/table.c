@@ -221,7 +221,7 @@ const struct option option_table[] = {
      DOC("JetStream domain by account.")},
 
     /* ---- Bulkhead's own ---- */
-    {"frontends", IN(TOP), IS(COUNT), AT(frontends), FLAG("frontends", "N"), DEFAULT("auto"), BOUNDS(0, LINKS_MAX),
+    {"frontends", IN(TOP), IS(COUNT), AT(frontends), FLAG("frontends", "N"), DEFAULT("auto"), BOUNDS(0, FRONTENDS_MAX),
      UNIT("processes"), GO("Frontends"), DOC("Frontend processes; auto: one per CPU core.")},
     {"unsupported", IN(TOP), IS(TEXT), AT(unsupported), FLAG("unsupported", "refuse|warn"), DEFAULT("refuse"), LIVE,
      DOC("What becomes of options that are not available yet: refuse, or warn and start without them. Those that say who may "

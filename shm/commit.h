@@ -23,7 +23,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { LINKS_MAX = 64 };
+enum { LINKS_MAX = 64, FRONTENDS_MAX = 60 /* links 0 to 59; the others are kept for edges of other kinds */ };
 
 enum commit_cursor {
     CURSOR_NONE = 0,

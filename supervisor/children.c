@@ -64,7 +64,7 @@ static void stop_polling(struct supervisor *s, struct child *c) {
 }
 
 bool child_is_spare(const struct supervisor *s, const struct child *c) {
-    return c->role->role == BULKHEAD__ROLE__ROLE_ROUTER && s->router && c->number != s->router;
+    return c->role->gifts & GIFT_LINKS && s->router && c->number != s->router;
 }
 
 /* ---- sending ---- */
@@ -77,7 +77,7 @@ void child_signal(const struct child *c, int signal_number) {
 void child_blame(struct child *c, const char *what) {
     if (!c->pid || c->blamed)
         return;
-    log_error("%s %u (pid %d) %s: killed", c->role->name, child_link(c), (int)c->pid, what);
+    log_error("%s %u (pid %d) %s: killed", c->role->name, c->index, (int)c->pid, what);
     c->blamed = true;
     child_signal(c, SIGKILL);
 }
@@ -95,18 +95,16 @@ void child_send(struct supervisor *s, struct child *c, enum message_type type, c
 static void fill_peer(Bulkhead__Peer *peer, const struct supervisor *s, const struct child *c) {
     bulkhead__peer__init(peer);
     peer->role = c->role->role;
-    if (c->role->gifts & GIFT_LINK) {
-        peer->link = child_link(c);
-        peer->incarnation = s->edge[peer->link].incarnation;
-        peer->kind = LINK_FRONTEND;
+    if (c->link != LINK_NONE) {
+        peer->link = c->link;
+        peer->incarnation = s->edge[c->link].incarnation;
+        peer->kind = c->role->kind;
     }
 }
 
-void child_introduce(struct supervisor *s, struct child *a, struct child *b) {
+static void introduce(struct supervisor *s, struct child *a, struct child *b) {
     check(family_may_talk(a->role->role, b->role->role));
     int ends[2];
-    if (!a->pid || !b->pid)
-        return;
     if (make_pair(ends, false) != ERR_OK) {
         log_error("No socket between %s and %s: %s", a->role->name, b->role->name, strerror(errno));
         return;
@@ -120,6 +118,15 @@ void child_introduce(struct supervisor *s, struct child *a, struct child *b) {
     close(ends[1]);
 }
 
+void child_meet(struct supervisor *s, struct child *c) {
+    c->meets = true;
+    for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
+        struct child *other = &s->child[i];
+        if (other->pid && other->meets && family_may_talk(other->role->role, c->role->role))
+            introduce(s, other, c);
+    }
+}
+
 /* ---- starting ---- */
 
 static void send_key(struct supervisor *s, struct child *c) {
@@ -129,11 +136,11 @@ static void send_key(struct supervisor *s, struct child *c) {
     child_send(s, c, MESSAGE_KEY, &key.base, NULL, 0);
 }
 
-static void send_log_pipe(struct supervisor *s, const struct child *c) {
+void child_send_log_pipe(struct supervisor *s, const struct child *c) {
     Bulkhead__LogPipe message = BULKHEAD__LOG_PIPE__INIT;
     char name[32] = "";
     if (c && c->role->most > 1)
-        snprintf(name, sizeof name, "%s %u", c->role->name, child_link(c));
+        snprintf(name, sizeof name, "%s %u", c->role->name, c->index);
     else if (c)
         snprintf(name, sizeof name, "%s", c->role->name);
     message.name = (ProtobufCBinaryData){strlen(name), (uint8_t *)name};
@@ -141,19 +148,6 @@ static void send_log_pipe(struct supervisor *s, const struct child *c) {
     message.clients = c && c->role->gifts & GIFT_LISTENER;
     child_send(s, child_of(s, BULKHEAD__ROLE__ROLE_LOGD, 0), MESSAGE_LOG_PIPE, &message.base,
                c ? &c->log_fd : &s->own_log_fd, 1);
-}
-
-/* The pipe of a new process goes to logd; a new logd gets all of them, the supervisor's first. */
-static void hand_out_log_pipes(struct supervisor *s, struct child *c) {
-    if (c->role->role != BULKHEAD__ROLE__ROLE_LOGD) {
-        send_log_pipe(s, c);
-        return;
-    }
-    send_log_pipe(s, NULL);
-    for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
-        if (s->child[i].pid && s->child[i].log_fd >= 0)
-            send_log_pipe(s, &s->child[i]);
-    }
 }
 
 /* logd's own last words go where lines go, if that is no syslog. */
@@ -187,7 +181,21 @@ static enum err start_process(struct supervisor *s, struct child *c) {
     return ERR_OK;
 }
 
-enum err child_start(struct supervisor *s, struct child *c, int counters_fd) {
+int child_counters(const struct supervisor *s, const struct child *c) {
+    return c->link != LINK_NONE ? s->edge[c->link].counters_fd : s->counters_fd[c->role->role];
+}
+
+static void send_settings(struct supervisor *s, struct child *c) {
+    struct settings own = s->settings;
+    int counters_fd = child_counters(s, c);
+    Bulkhead__Settings settings;
+    if (c->handlers->settings)
+        c->handlers->settings(s, &own);
+    settings_fill(&settings, &own);
+    child_send(s, c, MESSAGE_SETTINGS, &settings.base, &counters_fd, 1);
+}
+
+enum err child_start(struct supervisor *s, struct child *c) {
     check(!c->pid);
     c->restart_ms = 0;
     if (start_process(s, c) != ERR_OK) {
@@ -196,7 +204,7 @@ enum err child_start(struct supervisor *s, struct child *c, int counters_fd) {
         c->restart_ms = s->now_ms + RETRY_MS;
         return ERR_SYSTEM;
     }
-    c->ready = c->blamed = c->hung = c->stopped = c->awaited = c->dismissed = c->told_tls = false;
+    c->ready = c->blamed = c->hung = c->stopped = c->awaited = c->dismissed = c->told_tls = c->meets = false;
     c->hangs = (struct hangs){0};
     c->generation = c->prepared = s->settings.generation;
     c->told = UINT32_MAX;
@@ -205,38 +213,25 @@ enum err child_start(struct supervisor *s, struct child *c, int counters_fd) {
     poll_fd(s, c->pidfd, c, true, EPOLLIN, EPOLL_CTL_ADD);
     if (c->role->gifts & GIFT_KEY)
         send_key(s, c);
-    struct settings own = settings_for(s, c->role->role);
-    Bulkhead__Settings settings;
-    settings_fill(&settings, &own);
-    child_send(s, c, MESSAGE_SETTINGS, &settings.base, &counters_fd, 1);
-    if (c->role->role == BULKHEAD__ROLE__ROLE_LOGD)
-        logging_send_sink(s);
-    hand_out_log_pipes(s, c);
-    log_debug("Started %s %u (pid %d)", c->role->name, child_link(c), (int)c->pid);
+    send_settings(s, c);
+    if (c->log_fd >= 0)
+        child_send_log_pipe(s, c);
+    log_debug("Started %s %u (pid %d)", c->role->name, c->index, (int)c->pid);
     return ERR_OK;
 }
 
 /* ---- listening ---- */
 
 static void on_note(struct supervisor *s, struct child *c, const struct note *note) {
-    if (reload_on_note(s, c, note))
-        return;
-    switch (c->role->role) {
-    case BULKHEAD__ROLE__ROLE_ROUTER:
-        routers_on_note(s, c, note);
-        break;
-    case BULKHEAD__ROLE__ROLE_FRONTEND:
-        edges_on_note(s, c, note);
-        break;
-    case BULKHEAD__ROLE__ROLE_LOGD:
-        logging_on_note(s, c, note);
-        break;
-    default:
-        if (note->type == NOTE_READY)
-            c->ready = true;
-        else
-            child_blame(c, "sent a note that its role may not send");
-    }
+    bool answer = note->type == NOTE_PREPARED || note->type == NOTE_APPLIED;
+    if (answer && c->handlers->on_answer)
+        c->handlers->on_answer(s, c, note);
+    else if (!answer && c->handlers->on_note)
+        c->handlers->on_note(s, c, note);
+    else if (note->type == NOTE_READY)
+        c->ready = true;
+    else
+        child_blame(c, "sent a note that its role may not send");
 }
 
 void child_on_control(struct supervisor *s, struct child *c, uint32_t events) {
@@ -268,19 +263,27 @@ void child_on_control(struct supervisor *s, struct child *c, uint32_t events) {
 
 /* ---- burying ---- */
 
-uint32_t child_restart_delay(struct supervisor *s, const struct child *c, struct restarts *r, bool fault,
-                             uint32_t most_ms) {
+/* Those that follow one another in one place die of one another's faults. */
+static struct restarts *restarts_of(struct supervisor *s, struct child *c) {
+    return c->link != LINK_NONE ? &c->restarts : &child_of(s, c->role->role, 0)->restarts;
+}
+
+uint32_t child_rest(struct supervisor *s, struct child *c, bool fault, uint32_t most_ms) {
+    c->restart_ms = s->now_ms;
     if (s->stop)
         return 0;
+    struct restarts *r = restarts_of(s, c);
     uint32_t delay_ms = restarts_note(r, s->now_ms, fault, s->announced ? most_ms : CHILD_REST_MS);
+    c->restart_ms += delay_ms;
     if (!fault || r->faults < RESTARTS_LOOP)
         return delay_ms;
-    char what[128];
+    char what[sizeof s->lost];
     snprintf(what, sizeof what, "%s %u dies again and again by its own fault, soon after each start", c->role->name,
-             child_link(c));
-    if (!s->announced)
-        supervisor_give_up(s, what);
-    log_error("%s: the next one is started in %u ms", what, delay_ms);
+             c->index);
+    if (s->announced)
+        log_error("%s: the next one is started in %u ms", what, delay_ms);
+    else
+        memcpy(s->lost, what, sizeof what);
     return delay_ms;
 }
 
@@ -291,7 +294,7 @@ static bool judge_death(const struct supervisor *s, const struct child *c, const
     *signal_number = exited ? 0 : info->si_status;
     bool outside = !exited && (info->si_status == SIGKILL || info->si_status == SIGTERM) && (!c->blamed || c->stopped);
     if ((s->stop || c->dismissed) && (exited ? info->si_status == 0 : outside)) {
-        log_debug("%s %u (pid %d) has ended", c->role->name, child_link(c), (int)c->pid);
+        log_debug("%s %u (pid %d) has ended", c->role->name, c->index, (int)c->pid);
         return !outside;
     }
     char how[64];
@@ -300,7 +303,7 @@ static bool judge_death(const struct supervisor *s, const struct child *c, const
     else
         snprintf(how, sizeof how, "was killed by signal %d (%s)", info->si_status, strsignal(info->si_status));
     bool spare = child_is_spare(s, c);
-    log_line(outside ? LOG_WARN : LOG_ERROR, "%s %u%s (pid %d) %s: %s", c->role->name, child_link(c),
+    log_line(outside ? LOG_WARN : LOG_ERROR, "%s %u%s (pid %d) %s: %s", c->role->name, c->index,
              spare ? ", the spare," : "", (int)c->pid, how, spare ? "another spare is started" : c->role->death);
     return !outside;
 }
@@ -322,12 +325,12 @@ static void read_last_notes(struct supervisor *s, struct child *c) {
         on_note(s, c, &note);
 }
 
-void child_on_exit(struct supervisor *s, struct child *c) {
+bool child_on_exit(struct supervisor *s, struct child *c) {
     siginfo_t info = {0};
     if (!c->pid || waitid((idtype_t)P_PIDFD, (id_t)c->pidfd, &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
-        return;
-    int signal_number;
-    bool fault = judge_death(s, c, &info, &signal_number);
+        return false;
+    struct death death;
+    death.fault = judge_death(s, c, &info, &death.signal_number);
     read_last_notes(s, c);
     stop_polling(s, c);
     epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, c->pidfd, NULL);
@@ -337,23 +340,8 @@ void child_on_exit(struct supervisor *s, struct child *c) {
         close(c->log_fd);
     c->log_fd = c->pidfd = -1;
     c->pid = 0;
-    switch (c->role->role) {
-    case BULKHEAD__ROLE__ROLE_LOGD:
-        logging_on_exit(s, c, fault);
-        break;
-    case BULKHEAD__ROLE__ROLE_ROUTER:
-        routers_on_exit(s, c, fault, signal_number);
-        break;
-    case BULKHEAD__ROLE__ROLE_AUTHD:
-        authd_on_exit(s, c, fault);
-        break;
-    case BULKHEAD__ROLE__ROLE_SIGNER:
-        signer_on_exit(s, c, fault);
-        break;
-    default:
-        edges_on_exit(s, c, fault, c->hung || is_own_signal(signal_number));
-    }
+    death.caused = c->hung || is_own_signal(death.signal_number);
+    c->handlers->on_exit(s, c, &death);
     c->awaited = false;
-    reload_on_exit(s, c);
-    reload_go_on(s);
+    return true;
 }

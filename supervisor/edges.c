@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The edges, and the memory of their links.
  *
- *   DOWN --start--> MAPPING --it has mapped, sealed--> MAPPED --router at work--> LINKING --router has mapped, Go-->
- * GOING ^                                                                              | |
- *     +------- the router has taken leave of it, or has died itself --- LEAVING <----+----------- it dies ------------+
+ *   DOWN --start--> MAPPING --it has mapped, sealed--> MAPPED --router at work--> LINKING --router has mapped, Go--> GOING
+ *    ^                                                                               |                                 |
+ *    +------- the router has taken leave of it, or has died itself --- LEAVING <-----+------------- it dies -----------+
  *
  * Nothing of a dead edge is used again but its number, its listener and what its counters page counted: memory and
  * incarnation are new.
@@ -27,8 +27,12 @@ enum {
     QUEUE_MS = 1000,      /* a shorter rest new connections wait out in the listener's queue */
 };
 
-static struct child *edge_child(struct supervisor *s, uint32_t link) {
-    return child_of(s, BULKHEAD__ROLE__ROLE_FRONTEND, link);
+struct edge *edges_next(struct supervisor *s, struct edge *edge) {
+    for (edge = edge ? edge + 1 : s->edge; edge < s->edge + LINKS_MAX; edge++) {
+        if (edge->child)
+            return edge;
+    }
+    return NULL;
 }
 
 /* ---- counters ---- */
@@ -99,54 +103,54 @@ static bool read_peer(const struct edge *edge, struct in6_addr *peer) {
     return pread(edge->counters_fd, peer, sizeof *peer, at) == sizeof *peer && memcmp(peer, &nobody, sizeof *peer) != 0;
 }
 
-static void note_culprit(struct supervisor *s, uint32_t link) {
+static void note_culprit(struct supervisor *s, const struct edge *died) {
     struct in6_addr peer;
     char text[CULPRITS_TEXT];
-    if (!read_peer(&s->edge[link], &peer) || networks_hold(view_text(s->config.options.crash_exempt), &peer))
+    if (!read_peer(died, &peer) || networks_hold(view_text(s->config.options.crash_exempt), &peer))
         return;
     const struct culprit *culprit = culprits_note(&s->culprits, &peer, s->now_ms);
     culprits_text(culprit, text);
     if (!culprit->wait_ms) {
-        log_warn("frontend %u died of what came from %s", link, text);
+        log_warn("%s %u died of what came from %s", died->child->role->name, died->child->index, text);
         return;
     }
-    log_warn("frontend %u died of what came from %s, as others before it: new connections from there wait %u ms", link,
-             text, culprit->wait_ms);
-    for (uint32_t i = 0; i < s->edge_count; i++) {
-        if (s->edge[i].state == EDGE_GOING && i != link)
-            send_delay(s, edge_child(s, i), culprit);
+    log_warn("%s %u died of what came from %s, as others before it: new connections from there wait %u ms",
+             died->child->role->name, died->child->index, text, culprit->wait_ms);
+    for (struct edge *e = edges_next(s, NULL); e; e = edges_next(s, e)) {
+        if (e->state == EDGE_GOING && e != died && e->child->role == died->child->role)
+            send_delay(s, e->child, culprit);
     }
 }
 
 /* ---- listeners ---- */
 
-/* The listener of another frontend that serves clients; -1: there is none. */
-static int other_listener(struct supervisor *s, uint32_t link) {
-    for (uint32_t i = 0; i < s->edge_count; i++) {
-        if (i != link && s->edge[i].listener >= 0 && edge_child(s, i)->ready)
-            return s->edge[i].listener;
+/* True if another process of its kind has a listener and is ready. */
+static bool others_serve(struct supervisor *s, const struct edge *edge) {
+    for (struct edge *e = edges_next(s, NULL); e; e = edges_next(s, e)) {
+        if (e != edge && e->listener >= 0 && e->child->ready && e->child->role == edge->child->role)
+            return true;
     }
-    return -1;
+    return false;
 }
 
 /* The kernel gives a listener its share of the new connections whether anybody accepts them or not. So while a frontend
  * rests for long its listener is closed, and the others get that share. The last one stays open. */
-static void rest_listener(struct supervisor *s, uint32_t link, uint32_t rest_ms) {
-    struct edge *edge = &s->edge[link];
-    if (rest_ms < QUEUE_MS || edge->listener < 0 || other_listener(s, link) < 0)
+static void rest_listener(struct supervisor *s, struct edge *edge, uint32_t rest_ms) {
+    if (rest_ms < QUEUE_MS || edge->listener < 0 || !others_serve(s, edge))
         return;
     close(edge->listener);
     edge->listener = -1;
-    log_warn("frontend %u rests for %u ms: new connections go to the others", link, rest_ms);
+    log_warn("%s %u rests for %u ms: new connections go to the others", edge->child->role->name, edge->child->index,
+             rest_ms);
 }
 
 /* ERR_SYSTEM with errno. */
-static enum err open_listener(struct supervisor *s, uint32_t link) {
-    if (s->edge[link].listener >= 0)
+static enum err open_listener(struct supervisor *s, struct edge *edge) {
+    if (edge->listener >= 0 || !(edge->child->role->gifts & GIFT_LISTENER))
         return ERR_OK;
-    for (uint32_t i = 0; i < s->edge_count; i++) {
-        if (s->edge[i].listener >= 0)
-            return listeners_join(&s->edge[link].listener, s->edge[i].listener);
+    for (struct edge *e = edges_next(s, NULL); e; e = edges_next(s, e)) {
+        if (e->listener >= 0 && e->child->role == edge->child->role)
+            return listeners_join(&edge->listener, e->listener);
     }
     errno = ENOTCONN;
     return ERR_SYSTEM;
@@ -154,67 +158,96 @@ static enum err open_listener(struct supervisor *s, uint32_t link) {
 
 /* ---- a life ---- */
 
-static void send_edge_link(struct supervisor *s, uint32_t link) {
-    int fds[LINK_EDGE_FDS];
-    links_edge_fds(&s->edge[link].memory, fds);
+static void send_link(struct supervisor *s, struct child *to, const struct edge *edge, bool fresh, const int *fds,
+                      int fd_count) {
     Bulkhead__Link message = BULKHEAD__LINK__INIT;
-    message.link = link;
-    message.kind = LINK_FRONTEND;
-    message.incarnation = s->edge[link].incarnation;
-    message.fresh = true;
-    child_send(s, edge_child(s, link), MESSAGE_LINK, &message.base, fds, LINK_EDGE_FDS);
+    message.link = edge->child->link;
+    message.kind = edge->child->role->kind;
+    message.incarnation = edge->incarnation;
+    message.fresh = fresh;
+    child_send(s, to, MESSAGE_LINK, &message.base, fds, fd_count);
 }
 
-void edges_start(struct supervisor *s, uint32_t link) {
-    struct edge *edge = &s->edge[link];
-    struct child *c = edge_child(s, link);
+static void tell_edge(struct supervisor *s, const struct edge *edge) {
+    int fds[LINK_EDGE_FDS];
+    links_edge_fds(&edge->memory, fds);
+    send_link(s, edge->child, edge, true, fds, LINK_EDGE_FDS);
+}
+
+/* The one at work. */
+static void tell_router(struct supervisor *s, const struct edge *edge, bool fresh) {
+    int fds[LINK_ROUTER_FDS];
+    links_router_fds(&edge->memory, fds);
+    send_link(s, &s->child[s->router], edge, fresh, fds, LINK_ROUTER_FDS);
+}
+
+static enum err make_memory(const struct supervisor *s, struct edge *edge) {
+    enum err e = renew_counters(edge);
+    return e != ERR_OK ? e
+                       : links_make(&edge->memory, s->payload_most, s->control_line_most,
+                                    (uint64_t)s->config.options.ring_bytes, s->settings.spill_bytes);
+}
+
+static void try_later(struct supervisor *s, struct child *c, const char *missing) {
+    log_error("No %s %s %u: %s; tried again in a second", missing, c->role->name, c->index, strerror(errno));
+    c->restart_ms = s->now_ms + 1000;
+}
+
+void edges_start(struct supervisor *s, struct child *c) {
+    struct edge *edge = c->link != LINK_NONE ? &s->edge[c->link] : NULL;
     if (s->lame)
         c->restart_ms = 0; /* never again */
-    if (s->stop || s->lame || c->pid || edge->state != EDGE_DOWN)
+    if (s->stop || s->lame || c->pid || !edge || edge->child != c || edge->state != EDGE_DOWN)
         return;
-    if (open_listener(s, link) != ERR_OK) {
-        log_error("No listener for frontend %u: %s; tried again in a second", link, strerror(errno));
-        c->restart_ms = s->now_ms + 1000;
+    if (open_listener(s, edge) != ERR_OK) {
+        try_later(s, c, "listener for");
         return;
     }
-    enum err e = renew_counters(edge);
-    if (e == ERR_OK)
-        e = links_make(&edge->memory, s->payload_most, s->control_line_most,
-                       (uint64_t)s->config.options.ring_bytes, s->settings.spill_bytes);
-    if (e != ERR_OK) {
-        log_error("No memory for the link of frontend %u: %s; tried again in a second", link, strerror(errno));
-        c->restart_ms = s->now_ms + 1000;
+    if (make_memory(s, edge) != ERR_OK) {
+        try_later(s, c, "memory for the link of");
         return;
     }
     edge->incarnation = s->next_incarnation++;
-    if (child_start(s, c, edge->counters_fd) != ERR_OK) {
+    if (child_start(s, c) != ERR_OK) {
         links_close(&edge->memory);
         return;
     }
     edge->state = EDGE_MAPPING;
     edge->replay_owed = false;
     parts_send(s, c, &s->parts, s->settings.generation);
-    send_edge_link(s, link);
-    places_join(&s->places, link);
+    tell_edge(s, edge);
+    if (c->role->gifts & GIFT_LISTENER)
+        places_join(&s->places, c->link);
+}
+
+void edges_router_begins(struct supervisor *s) {
+    for (struct edge *e = edges_next(s, NULL); e; e = edges_next(s, e)) {
+        if (e->state == EDGE_MAPPED)
+            e->state = EDGE_LINKING;
+        if (e->state != EDGE_LINKING && e->state != EDGE_GOING)
+            continue;
+        e->replay_owed = e->state == EDGE_GOING;
+        tell_router(s, e, !e->replay_owed);
+    }
 }
 
 void edges_link_waiting(struct supervisor *s) {
-    for (uint32_t i = 0; i < s->edge_count; i++) {
-        if (s->edge[i].state == EDGE_MAPPED && s->router_state == ROUTER_READY) {
-            s->edge[i].state = EDGE_LINKING;
-            routers_link(s, i, true);
+    for (struct edge *e = edges_next(s, NULL); e; e = edges_next(s, e)) {
+        if (e->state == EDGE_MAPPED && s->router_state == ROUTER_READY) {
+            e->state = EDGE_LINKING;
+            tell_router(s, e, true);
         }
     }
 }
 
-static void on_edge_mapped(struct supervisor *s, struct child *c, uint32_t link) {
-    struct edge *edge = &s->edge[link];
+static void on_edge_mapped(struct supervisor *s, struct edge *edge) {
+    struct child *c = edge->child;
     if (edge->state != EDGE_MAPPING) {
         child_blame(c, "mapped out of turn");
         return;
     }
     if (links_seal_edge(&edge->memory) != ERR_OK || seal_counters(edge) != ERR_OK) {
-        log_error("The memory of frontend %u cannot be sealed: %s", link, strerror(errno));
+        log_error("The memory of %s %u cannot be sealed: %s", c->role->name, c->index, strerror(errno));
         child_blame(c, "has a link that cannot be trusted");
         return;
     }
@@ -230,55 +263,45 @@ static void send_cids(struct supervisor *s, struct child *c) {
     child_send(s, c, MESSAGE_CIDS, &cids.base, NULL, 0);
 }
 
-void edges_router_mapped(struct supervisor *s, uint32_t link) {
-    struct edge *edge = &s->edge[link];
-    struct child *c = edge_child(s, link);
+void edges_router_mapped(struct supervisor *s, struct edge *edge) {
+    struct child *c = edge->child;
     if (edge->state != EDGE_LINKING)
         return; /* it was going before this router came, or has died meanwhile */
     edge->state = EDGE_GOING;
-    child_introduce(s, child_of(s, BULKHEAD__ROLE__ROLE_AUTHD, 0), c);
-    child_introduce(s, child_of(s, BULKHEAD__ROLE__ROLE_SIGNER, 0), c);
+    child_meet(s, c);
     send_cids(s, c);
-    send_delays(s, c);
-    child_send(s, c, MESSAGE_LISTENER, NULL, &edge->listener, 1);
+    if (c->role->gifts & GIFT_LISTENER) {
+        send_delays(s, c);
+        child_send(s, c, MESSAGE_LISTENER, NULL, &edge->listener, 1);
+    }
     child_send(s, c, MESSAGE_GO, NULL, NULL, 0);
 }
 
-static void on_edge_ready(struct supervisor *s, struct child *c) {
-    c->ready = true;
-    for (uint32_t i = 0; i < s->edge_count; i++) {
-        if (!edge_child(s, i)->ready)
-            return;
-    }
-    if (!s->announced)
-        supervisor_announce(s);
-}
-
 void edges_on_note(struct supervisor *s, struct child *c, const struct note *note) {
-    uint32_t link = child_link(c);
+    struct edge *edge = &s->edge[c->link];
     switch (note->type) {
     case NOTE_MAPPED:
-        on_edge_mapped(s, c, link);
+        on_edge_mapped(s, edge);
         break;
     case NOTE_READY:
-        if (s->edge[link].state != EDGE_GOING)
+        if (edge->state != EDGE_GOING)
             child_blame(c, "was ready out of turn");
         else
-            on_edge_ready(s, c);
+            c->ready = true;
         break;
     case NOTE_WANT_CIDS:
         send_cids(s, c);
         break;
     case NOTE_WANT_PLACES:
-        places_want(&s->places, link, s->now_ms);
+        places_want(&s->places, c->link, s->now_ms);
         break;
     case NOTE_PLACES_BACK:
-        if (places_back(&s->places, link, note->number, s->now_ms) != ERR_OK)
+        if (places_back(&s->places, c->link, note->number, s->now_ms) != ERR_OK)
             child_blame(c, "gave back more places than it had");
         break;
     case NOTE_LAME_DONE:
         if (s->lame)
-            lame_on_done(s, link);
+            lame_on_done(s, edge);
         else
             child_blame(c, "is no lame duck");
         break;
@@ -290,65 +313,61 @@ void edges_on_note(struct supervisor *s, struct child *c, const struct note *not
 /* ---- deaths ---- */
 
 /* Nothing of the old life is left: a new one, now or after the delay. */
-static void renew(struct supervisor *s, uint32_t link) {
-    s->edge[link].state = EDGE_DOWN;
-    struct child *c = edge_child(s, link);
-    if (c->restart_ms <= s->now_ms)
-        edges_start(s, link);
+static void renew(struct supervisor *s, struct edge *edge) {
+    edge->state = EDGE_DOWN;
+    if (edge->child->restart_ms <= s->now_ms)
+        edges_start(s, edge->child);
 }
 
-void edges_on_exit(struct supervisor *s, struct child *c, bool fault, bool caused) {
-    uint32_t link = child_link(c);
-    struct edge *edge = &s->edge[link];
+void edges_on_exit(struct supervisor *s, struct child *c, const struct death *death) {
+    struct edge *edge = &s->edge[c->link];
     c->ready = false;
-    if (caused)
-        note_culprit(s, link);
-    uint32_t most_ms = other_listener(s, link) < 0 ? REST_ALONE_MS : REST_MS;
-    uint32_t delay_ms = child_restart_delay(s, c, &edge->restarts, fault, most_ms);
-    c->restart_ms = s->now_ms + delay_ms;
-    rest_listener(s, link, delay_ms);
+    if (death->caused)
+        note_culprit(s, edge);
+    uint32_t rest_ms = child_rest(s, c, death->fault, others_serve(s, edge) ? REST_MS : REST_ALONE_MS);
+    rest_listener(s, edge, rest_ms);
     links_close(&edge->memory);
-    places_leave(&s->places, link, s->now_ms);
+    if (c->role->gifts & GIFT_LISTENER)
+        places_leave(&s->places, c->link, s->now_ms);
     if (s->lame)
-        lame_on_done(s, link);
+        lame_on_done(s, edge);
     bool router_knows = s->router && (edge->state == EDGE_LINKING || edge->state == EDGE_GOING);
     if (!router_knows) {
-        renew(s, link);
+        renew(s, edge);
         return;
     }
     edge->state = EDGE_LEAVING;
     Bulkhead__LinkDown down = BULKHEAD__LINK_DOWN__INIT;
-    down.link = link;
+    down.link = c->link;
     down.incarnation = edge->incarnation;
     child_send(s, &s->child[s->router], MESSAGE_LINK_DOWN, &down.base, NULL, 0);
 }
 
-void edges_router_gone(struct supervisor *s, uint32_t link, uint64_t incarnation) {
-    if (s->edge[link].state == EDGE_LEAVING && s->edge[link].incarnation == incarnation)
-        renew(s, link);
+void edges_router_gone(struct supervisor *s, struct edge *edge, uint64_t incarnation) {
+    if (edge->state == EDGE_LEAVING && edge->incarnation == incarnation)
+        renew(s, edge);
 }
 
-void edges_router_bad(struct supervisor *s, uint32_t link, uint64_t incarnation) {
-    struct edge *edge = &s->edge[link];
+void edges_router_bad(struct edge *edge, uint64_t incarnation) {
     if ((edge->state == EDGE_LINKING || edge->state == EDGE_GOING) && edge->incarnation == incarnation)
-        child_blame(edge_child(s, link), "broke a rule of its link or makes no progress");
+        child_blame(edge->child, "broke a rule of its link or makes no progress");
 }
 
 void edges_router_recovered(struct supervisor *s) {
     Bulkhead__Replay replay = BULKHEAD__REPLAY__INIT;
     replay.epoch = s->epoch;
-    for (uint32_t i = 0; i < s->edge_count; i++) {
-        if (s->edge[i].state == EDGE_GOING && s->edge[i].replay_owed)
-            child_send(s, edge_child(s, i), MESSAGE_REPLAY, &replay.base, NULL, 0);
-        s->edge[i].replay_owed = false;
+    for (struct edge *e = edges_next(s, NULL); e; e = edges_next(s, e)) {
+        if (e->state == EDGE_GOING && e->replay_owed)
+            child_send(s, e->child, MESSAGE_REPLAY, &replay.base, NULL, 0);
+        e->replay_owed = false;
     }
 }
 
 void edges_router_died(struct supervisor *s) {
-    for (uint32_t i = 0; i < s->edge_count; i++) {
-        if (s->edge[i].state == EDGE_LINKING)
-            s->edge[i].state = EDGE_MAPPED;
-        if (s->edge[i].state == EDGE_LEAVING)
-            renew(s, i);
+    for (struct edge *e = edges_next(s, NULL); e; e = edges_next(s, e)) {
+        if (e->state == EDGE_LINKING)
+            e->state = EDGE_MAPPED;
+        if (e->state == EDGE_LEAVING)
+            renew(s, e);
     }
 }

@@ -5,16 +5,17 @@
 
 #include <stddef.h>
 
+#include "config/reader.h"
 #include "shm/commit.h"
 
-#define LOGD     BULKHEAD__ROLE__ROLE_LOGD
-#define ROUTER   BULKHEAD__ROLE__ROLE_ROUTER
-#define AUTHD    BULKHEAD__ROLE__ROLE_AUTHD
-#define FRONTEND BULKHEAD__ROLE__ROLE_FRONTEND
-#define SIGNER   BULKHEAD__ROLE__ROLE_SIGNER
-#define CONFIG   BULKHEAD__ROLE__ROLE_CONFIG
-#define SIGNER   BULKHEAD__ROLE__ROLE_SIGNER
-#define TO(role) (1u << (role))
+#define LOGD       BULKHEAD__ROLE__ROLE_LOGD
+#define ROUTER     BULKHEAD__ROLE__ROLE_ROUTER
+#define AUTHD      BULKHEAD__ROLE__ROLE_AUTHD
+#define FRONTEND   BULKHEAD__ROLE__ROLE_FRONTEND
+#define SIGNER     BULKHEAD__ROLE__ROLE_SIGNER
+#define CONFIG     BULKHEAD__ROLE__ROLE_CONFIG
+#define TO(role)   (1u << (role))
+#define PART(part) (1u << (part))
 
 /* clang-format off */
 static const struct family_role table[FAMILY_ROLE_END] = {
@@ -22,17 +23,19 @@ static const struct family_role table[FAMILY_ROLE_END] = {
         LOGD, "logd", "bulkhead-logd", .uid_offset = 0, .most = 1,
         .gifts = GIFT_STDERR,
         .peers = 0,
-        .work = 1, .death = "log lines may be missing here"},
+        .start = 1, .work = 1, .death = "log lines may be missing here"},
     [ROUTER] = { /* the one at work, and the spare that waits */
         ROUTER, "router", "bulkhead-router", .uid_offset = 1, .most = 2,
         .gifts = GIFT_KEY | GIFT_COMMIT | GIFT_BOOK_R | GIFT_LINKS,
         .peers = TO(AUTHD),
-        .work = 1, .death = "another one takes its place, clients stay connected"},
+        .reload = RELOAD_ROUTERS,
+        .start = 4, .work = 1, .death = "another one takes its place, clients stay connected"},
     [AUTHD] = {
         AUTHD, "authd", "bulkhead-authd", .uid_offset = 3, .most = 1,
         .gifts = GIFT_KEY | GIFT_BOOK_W,
         .peers = TO(ROUTER) | TO(FRONTEND),
-        .work = 4, .death = "logins wait for a new one"},
+        .reload = RELOAD_AUTH, .parts = PART(READER_AUTH),
+        .start = 2, .work = 4, .death = "logins wait for a new one"},
     [CONFIG] = { /* lives while the configuration is read (supervisor/reader.c) */
         CONFIG, "config", "bulkhead-config", .uid_offset = 4, .most = 1,
         .gifts = GIFT_BRIEF,
@@ -42,12 +45,15 @@ static const struct family_role table[FAMILY_ROLE_END] = {
         SIGNER, "signer", "bulkhead-signer", .uid_offset = 5, .most = 1,
         .gifts = GIFT_KEYS,
         .peers = TO(FRONTEND),
-        .work = 1, .death = "handshakes wait for a new one"},
+        .reload = RELOAD_AUTH, .parts = PART(READER_KEYS),
+        .start = 3, .work = 1, .death = "handshakes wait for a new one"},
     [FRONTEND] = {
-        FRONTEND, "frontend", "bulkhead-frontend", .uid_offset = 16, .most = LINKS_MAX,
-        .gifts = GIFT_LINK | GIFT_LISTENER | GIFT_FILES,
+        FRONTEND, "frontend", "bulkhead-frontend", .uid_offset = 16, .most = FRONTENDS_MAX,
+        .gifts = GIFT_LISTENER | GIFT_FILES,
         .peers = TO(AUTHD) | TO(SIGNER),
-        .work = 1, .death = "its clients reconnect"},
+        .kind = LINK_FRONTEND, .first_link = 0,
+        .reload = RELOAD_EDGES, .parts = PART(READER_TLS),
+        .start = 5, .work = 1, .death = "its clients reconnect"},
 };
 /* clang-format on */
 

@@ -19,7 +19,7 @@ static bool is_number(const char *text, uint32_t *number) {
 }
 
 static uint32_t count_of(const struct family_role *role, uint32_t frontends) {
-    return role->gifts & GIFT_LINK ? frontends : role->most;
+    return role->kind ? frontends : role->most;
 }
 
 static bool is_ours(const char *name) {
@@ -151,7 +151,7 @@ void ids_say(const struct process_id ids[static FAMILY_UIDS], uint32_t frontends
     for (int i = 0; i < FAMILY_ROLE_END; i++) {
         for (int k = i; k < FAMILY_ROLE_END; k++) {
             const struct family_role *a = family_role((Bulkhead__Role)i), *b = family_role((Bulkhead__Role)k);
-            if (a && b && (a != b || a->gifts & GIFT_LINK))
+            if (a && b && (a != b || a->kind))
                 say_pair(ids, a, b, frontends);
         }
     }

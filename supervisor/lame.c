@@ -15,12 +15,12 @@
 
 enum { INTERVAL_US = 1000000, CLIENTS_MAX = 1 << 24 };
 
-static bool all_done(const struct supervisor *s) {
-    for (uint32_t i = 0; i < s->edge_count; i++) {
-        if (!s->edge[i].lame_done)
-            return false;
+static void go_on(struct supervisor *s) {
+    for (struct edge *e = edges_next(s, NULL); e; e = edges_next(s, e)) {
+        if (!e->lame_done)
+            return;
     }
-    return true;
+    s->stop_wanted = SIGINT;
 }
 
 void lame_begin(struct supervisor *s) {
@@ -32,35 +32,28 @@ void lame_begin(struct supervisor *s) {
     notify_stopping();
     Bulkhead__LameDuck message = BULKHEAD__LAME_DUCK__INIT;
     s->lame_closing_ms = s->now_ms + (uint64_t)(o->lame_duck_grace_period_ns / 1000000) + 1;
-    for (uint32_t i = 0; i < s->edge_count; i++) {
-        struct child *c = child_of(s, BULKHEAD__ROLE__ROLE_FRONTEND, i);
-        close(s->edge[i].listener);
-        s->edge[i].listener = -1;
-        if (c->pid && s->edge[i].state == EDGE_GOING) {
-            child_send(s, c, MESSAGE_LAME_DUCK, &message.base, NULL, 0);
+    for (struct edge *e = edges_next(s, NULL); e; e = edges_next(s, e)) {
+        close(e->listener);
+        e->listener = -1;
+        if (e->child->pid && e->state == EDGE_GOING) {
+            child_send(s, e->child, MESSAGE_LAME_DUCK, &message.base, NULL, 0);
         } else { /* it has no clients, and shall get none */
-            s->edge[i].lame_done = true;
-            child_signal(c, SIGKILL);
+            e->lame_done = true;
+            child_signal(e->child, SIGKILL);
         }
     }
-    lame_go_on(s);
+    go_on(s);
 }
 
-void lame_on_done(struct supervisor *s, uint32_t link) {
-    s->edge[link].lame_done = true;
-    lame_go_on(s);
-}
-
-void lame_go_on(struct supervisor *s) {
-    if (s->lame && !s->stop && all_done(s))
-        supervisor_stop(s, SIGINT);
+void lame_on_done(struct supervisor *s, struct edge *edge) {
+    edge->lame_done = true;
+    go_on(s);
 }
 
 /* As its counters page says; a false number spoils the pace and nothing else. */
-static uint32_t count_clients(const struct supervisor *s, uint32_t link) {
+static uint32_t count_clients(const struct edge *edge) {
     uint64_t count = 0;
-    const struct child *c = &s->child[family_role(BULKHEAD__ROLE__ROLE_FRONTEND)->uid_offset + link];
-    if (!c->pid || pread(s->edge[link].counters_fd, &count, sizeof count, COUNTER_CONNS * (off_t)sizeof count) < 0)
+    if (!edge->child->pid || pread(edge->counters_fd, &count, sizeof count, COUNTER_CONNS * (off_t)sizeof count) < 0)
         return 0;
     return count > CLIENTS_MAX ? CLIENTS_MAX : (uint32_t)count;
 }
@@ -75,17 +68,18 @@ static uint64_t interval_us(const struct options *o, uint64_t total) {
 static void close_clients(struct supervisor *s) {
     uint32_t counts[LINKS_MAX];
     uint64_t total = 0, begun = 0;
-    for (uint32_t i = 0; i < s->edge_count; i++)
-        total += counts[i] = count_clients(s, i);
+    for (struct edge *e = edges_next(s, NULL); e; e = edges_next(s, e))
+        total += counts[e->child->link] = count_clients(e);
     log_info("Closing existing clients");
     uint64_t interval = interval_us(&s->config.options, total ? total : 1);
-    for (uint32_t i = 0; i < s->edge_count; i++) {
+    for (struct edge *e = edges_next(s, NULL); e; e = edges_next(s, e)) {
+        uint32_t count = counts[e->child->link];
         Bulkhead__LameDuck message = BULKHEAD__LAME_DUCK__INIT;
-        uint64_t pace = interval * (total ? total : 1) / (counts[i] ? counts[i] : 1);
-        message.wait_us = (uint32_t)(counts[i] ? begun++ * interval : 0);
+        uint64_t pace = interval * (total ? total : 1) / (count ? count : 1);
+        message.wait_us = (uint32_t)(count ? begun++ * interval : 0);
         message.pace_us = pace > UINT32_MAX ? UINT32_MAX : (uint32_t)pace;
-        if (!s->edge[i].lame_done)
-            child_send(s, child_of(s, BULKHEAD__ROLE__ROLE_FRONTEND, i), MESSAGE_LAME_DUCK, &message.base, NULL, 0);
+        if (!e->lame_done)
+            child_send(s, e->child, MESSAGE_LAME_DUCK, &message.base, NULL, 0);
     }
 }
 

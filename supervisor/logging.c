@@ -175,19 +175,25 @@ void logging_open(struct supervisor *s) {
     atexit(finish_at_exit);
 }
 
-void logging_start(struct supervisor *s) {
-    struct child *c = child_of(s, BULKHEAD__ROLE__ROLE_LOGD, 0);
+/* A new logd gets all log pipes, the supervisor's first. */
+void logging_start(struct supervisor *s, struct child *c) {
     if (s->stop || c->pid)
         return;
     if (s->sink.is_file && s->sink_limit && s->sink.size > s->sink_limit) {
         log_info("Rotating logfile...");
         rotate(s);
     }
-    child_start(s, c, s->counters_fd[c->role->role]);
+    if (child_start(s, c) != ERR_OK)
+        return;
+    logging_send_sink(s);
+    child_send_log_pipe(s, NULL);
+    for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
+        if (s->child[i].pid && s->child[i].log_fd >= 0)
+            child_send_log_pipe(s, &s->child[i]);
+    }
 }
 
-void logging_on_exit(struct supervisor *s, struct child *c, bool fault) {
-    c->restart_ms = s->now_ms + child_restart_delay(s, c, &s->logd_restarts, fault, CHILD_REST_MS);
-    if (c->restart_ms <= s->now_ms)
-        logging_start(s);
+void logging_on_exit(struct supervisor *s, struct child *c, const struct death *death) {
+    if (child_rest(s, c, death->fault, CHILD_REST_MS) == 0)
+        logging_start(s, c);
 }

@@ -41,11 +41,6 @@
 enum { LATE_MS = 200, STOP_EDGES_MS = 4000, STOP_ALL_MS = 5000, PAYLOAD_WARNED = 8 << 20 };
 static const uint64_t FROM_SIGNALS = UINT64_MAX;
 
-const char *supervisor_name(const struct supervisor *s) {
-    const char *slash = strrchr(s->argv[0], '/'), *name = slash ? slash + 1 : s->argv[0];
-    return *name && strlen(name) < 200 ? name : "bulkhead";
-}
-
 /* ---- the start, step by step ---- */
 
 /* An empty page that is neither swapped, dumped nor inherited, for the key. */
@@ -96,11 +91,11 @@ static bool names_users(const struct options *o) {
 static void configure_spawner(struct supervisor *s) {
     const struct options *o = &s->config.options;
     char why[512];
-    if (spawn_configure(&s->spawner, o, s->edge_count, why, sizeof why) != ERR_OK)
+    if (spawn_configure(&s->spawner, o, s->frontend_count, why, sizeof why) != ERR_OK)
         log_die("Cannot start: %s", why);
     walls_say(&s->spawner.walls);
     if (spawn_changes_users(&s->spawner)) {
-        ids_say(s->spawner.id, s->edge_count);
+        ids_say(s->spawner.id, s->frontend_count);
         return;
     }
     log_warn("All processes share user id %u and keep it; the limit of open files is %u", (unsigned)getuid(),
@@ -167,12 +162,12 @@ static void open_listeners(struct supervisor *s) {
     int fds[LINKS_MAX];
     char why[512], address[512];
     enum err e =
-        listeners_bind(fds, s->edge_count, o->host, (int32_t)o->port, &s->settings.bound_port, why, sizeof why);
+        listeners_bind(fds, s->frontend_count, o->host, (int32_t)o->port, &s->settings.bound_port, why, sizeof why);
     if (e != ERR_OK) {
         listeners_address(address, sizeof address, o->host, (int32_t)o->port);
         log_die("Error listening on port: %s, \"%s\"", address, why);
     }
-    for (uint32_t i = 0; i < s->edge_count; i++)
+    for (uint32_t i = 0; i < s->frontend_count; i++)
         s->edge[i].listener = fds[i];
     settings_fill_from(&s->settings, o); /* the port is known now */
     settings_hold(s);
@@ -191,7 +186,7 @@ static void make_memory(struct supervisor *s) {
                 memfd_make(&s->replies_fd, "open replies", sizeof(struct replies_table), 0) == ERR_OK;
     for (int role = 0; role < FAMILY_ROLE_END && made; role++) {
         const struct family_role *row = family_role((Bulkhead__Role)role);
-        if (row && !(row->gifts & GIFT_LINK))
+        if (row && !row->kind)
             made = memfd_make(&s->counters_fd[role], "counters", sizeof(struct counters), 1) == ERR_OK;
     }
     if (!made)
@@ -241,13 +236,15 @@ static uint32_t count_frontends(const struct supervisor *s) {
     if (wanted <= fit)
         return wanted;
     if (fit == 0 || s->config.options.frontends)
-        log_die("Cannot start: a process may open %u files here, but %u %s %u. Raise the limit of open files (ulimit -n, "
-                "LimitNOFILE)%s",
-                limit, fit ? wanted : 1, wanted == 1 || !fit ? "frontend needs" : "frontends need",
-                descriptors_needed(fit ? wanted : 1), fit ? ", or start fewer frontends" : "");
-    log_warn("A process may open %u files here: that is enough for %u of %u frontends. Raise the limit of open files (ulimit "
-             "-n, LimitNOFILE) to start all of them",
-             limit, fit, wanted);
+        log_die(
+            "Cannot start: a process may open %u files here, but %u %s %u. Raise the limit of open files (ulimit -n, "
+            "LimitNOFILE)%s",
+            limit, fit ? wanted : 1, wanted == 1 || !fit ? "frontend needs" : "frontends need",
+            descriptors_needed(fit ? wanted : 1), fit ? ", or start fewer frontends" : "");
+    log_warn(
+        "A process may open %u files here: that is enough for %u of %u frontends. Raise the limit of open files (ulimit "
+        "-n, LimitNOFILE) to start all of them",
+        limit, fit, wanted);
     return fit;
 }
 
@@ -257,26 +254,40 @@ static void check_addresses(const struct supervisor *s) {
     const struct options *o = &s->config.options;
     uint64_t each = links_mapped_bytes((uint32_t)o->max_payload, (uint32_t)o->max_control_line, (uint64_t)o->ring_bytes,
                                        (uint64_t)o->spill_bytes);
-    uint64_t needed = ROUTER_OWN + s->edge_count * each, limit = machine_address_limit();
+    uint64_t needed = ROUTER_OWN + s->frontend_count * each, limit = machine_address_limit();
     needed = needed > AUTHD_ALL ? needed : AUTHD_ALL;
     if (limit < needed)
-        log_die("Cannot start: a process may take %llu MB of memory here (ulimit -v, LimitAS), but with %u frontends the "
-                "router needs %llu MB, %llu of them for each. Raise the limit, start fewer frontends, or make max_payload or "
-                "rings.spill smaller",
-                (unsigned long long)(limit >> 20), s->edge_count, (unsigned long long)(needed >> 20),
-                (unsigned long long)(each >> 20));
+        log_die(
+            "Cannot start: a process may take %llu MB of memory here (ulimit -v, LimitAS), but with %u frontends the "
+            "router needs %llu MB, %llu of them for each. Raise the limit, start fewer frontends, or make max_payload or "
+            "rings.spill smaller",
+            (unsigned long long)(limit >> 20), s->frontend_count, (unsigned long long)(needed >> 20),
+            (unsigned long long)(each >> 20));
 }
 
-static void lay_out(struct supervisor *s) {
-    for (int role = 0; role < FAMILY_ROLE_END; role++) {
-        const struct family_role *row = family_role((Bulkhead__Role)role);
-        for (uint32_t i = 0; row && i < row->most; i++) {
-            struct child *c = child_of(s, row->role, i);
-            *c = (struct child){.role = row, .number = row->uid_offset + i, .pidfd = -1, .log_fd = -1};
-            c->control.fd = -1;
-        }
+static void lay_out_role(struct supervisor *s, const struct family_role *row) {
+    for (uint32_t i = 0; i < row->most; i++) {
+        struct child *c = child_of(s, row->role, i);
+        *c = (struct child){.role = row,
+                            .handlers = roles_of(row->role),
+                            .number = row->uid_offset + i,
+                            .index = i,
+                            .link = row->kind ? row->first_link + i : LINK_NONE,
+                            .pidfd = -1,
+                            .log_fd = -1};
+        c->control.fd = -1;
+        if (c->link != LINK_NONE && (!(row->gifts & GIFT_LISTENER) || i < s->frontend_count))
+            s->edge[c->link].child = c;
     }
-    s->edge_count = count_frontends(s);
+}
+
+/* Every child that there can be has its place, every edge its link. */
+static void lay_out(struct supervisor *s) {
+    s->frontend_count = count_frontends(s);
+    for (int role = 0; role < FAMILY_ROLE_END; role++) {
+        if (family_role((Bulkhead__Role)role))
+            lay_out_role(s, family_role((Bulkhead__Role)role));
+    }
     for (uint32_t i = 0; i < LINKS_MAX; i++)
         s->edge[i].counters_fd = s->edge[i].listener = -1;
     s->next_incarnation = clock_wall_ns(); /* never again, also after a restart */
@@ -306,7 +317,12 @@ static void open_loop(struct supervisor *s) {
         log_die("Cannot wait for anything: %s", strerror(errno));
 }
 
-void supervisor_announce(struct supervisor *s) {
+/* When all edges are ready for the first time. */
+static void announce(struct supervisor *s) {
+    for (struct edge *e = edges_next(s, NULL); e; e = edges_next(s, e)) {
+        if (!e->child->ready)
+            return;
+    }
     s->announced = true;
     log_info("Server is ready");
     files_write_ports(s->config.options.ports_file_dir, supervisor_name(s), s->config.options.host,
@@ -323,14 +339,14 @@ static bool runs(const struct child *c) {
 static uint32_t count_running(const struct supervisor *s, bool edges_only) {
     uint32_t count = 0;
     for (uint32_t i = 0; i < FAMILY_UIDS; i++)
-        count += runs(&s->child[i]) && (!edges_only || s->child[i].role->gifts & GIFT_LINK);
+        count += runs(&s->child[i]) && (!edges_only || s->child[i].link != LINK_NONE);
     return count;
 }
 
 static void stop_children(struct supervisor *s, bool edges) {
     for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
         struct child *c = &s->child[i];
-        if (runs(c) && edges == !!(c->role->gifts & GIFT_LINK))
+        if (runs(c) && edges == (c->link != LINK_NONE))
             child_send(s, c, MESSAGE_STOP, NULL, NULL, 0);
     }
 }
@@ -342,14 +358,14 @@ static void kill_children(const struct supervisor *s) {
     }
 }
 
-_Noreturn void supervisor_give_up(struct supervisor *s, const char *why) {
-    log_line(LOG_FATAL, "%s: the server ends", why);
+static _Noreturn void give_up(struct supervisor *s) {
+    log_line(LOG_FATAL, "%s: the server ends", s->lost);
     kill_children(s);
     files_remove_ports(s->config.options.ports_file_dir, supervisor_name(s));
     exit(1); /* the log is finished on the way */
 }
 
-void supervisor_stop(struct supervisor *s, int signal_number) {
+static void begin_to_stop(struct supervisor *s, int signal_number) {
     if (s->stop) {
         kill_children(s); /* asked twice */
         return;
@@ -402,7 +418,7 @@ static void on_signal(struct supervisor *s, int number) {
             break; /* as nats-server does it: the lame duck goes on */
         /* fall through */
     default:
-        supervisor_stop(s, number);
+        begin_to_stop(s, number);
     }
 }
 
@@ -412,38 +428,28 @@ static void read_signals(struct supervisor *s) {
         on_signal(s, (int)info.ssi_signo);
 }
 
-/* When a child that does not run is to be started; 0: not by time. */
+/* When a child that does not run is to be started; 0: not by time. Where its handler could not start it at that time, something
+ * else will. */
 static uint64_t start_due(const struct supervisor *s, const struct child *c) {
-    if (!c->role || c->pid || s->stop)
-        return 0;
-    if (c->role->role == BULKHEAD__ROLE__ROLE_ROUTER && s->router && s->router_state != ROUTER_READY)
-        return 0;
-    if (c->role->gifts & GIFT_LINK && s->edge[child_link(c)].state != EDGE_DOWN)
-        return 0;
-    return c->restart_ms;
+    return c->role && !c->pid && !s->stop ? c->restart_ms : 0;
 }
 
 static void start_due_children(struct supervisor *s) {
     for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
         struct child *c = &s->child[i];
         uint64_t due = start_due(s, c);
-        if (!due || due > s->now_ms)
-            continue;
-        switch (c->role->role) {
-        case BULKHEAD__ROLE__ROLE_LOGD:
-            logging_start(s);
-            break;
-        case BULKHEAD__ROLE__ROLE_ROUTER:
-            routers_start(s);
-            break;
-        case BULKHEAD__ROLE__ROLE_AUTHD:
-            authd_start(s);
-            break;
-        case BULKHEAD__ROLE__ROLE_SIGNER:
-            signer_settle(s);
-            break;
-        default:
-            edges_start(s, child_link(c));
+        if (due && due <= s->now_ms)
+            c->handlers->start(s, c);
+    }
+}
+
+/* The whole family, in the order of its table. */
+static void start_family(struct supervisor *s) {
+    for (uint32_t turn = 1; turn <= FAMILY_ROLE_END; turn++) {
+        for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
+            struct child *c = &s->child[i];
+            if (c->role && c->role->start == turn)
+                c->handlers->start(s, c);
         }
     }
 }
@@ -457,8 +463,10 @@ static void earlier(uint64_t *a, uint64_t b) {
 static int run_timers(struct supervisor *s) {
     uint64_t next = UINT64_MAX;
     start_due_children(s);
-    for (uint32_t i = 0; i < FAMILY_UIDS; i++)
-        earlier(&next, start_due(s, &s->child[i]));
+    for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
+        if (start_due(s, &s->child[i]) > s->now_ms)
+            earlier(&next, s->child[i].restart_ms);
+    }
     earlier(&next, places_tick(&s->places, s->now_ms));
     earlier(&next, logging_tick(s));
     earlier(&next, reload_tick(s));
@@ -489,6 +497,26 @@ static void forgive(struct supervisor *s, uint64_t late_ms) {
     places_forgive(&s->places, late_ms);
 }
 
+/* What the parts of the supervisor have asked for in this turn. */
+static void act_on_marks(struct supervisor *s) {
+    if (s->lost[0])
+        give_up(s);
+    if (s->stop_wanted && !s->stop)
+        begin_to_stop(s, s->stop_wanted);
+    s->stop_wanted = 0;
+    if (!s->announced && !s->stop)
+        announce(s);
+    say_shed(s);
+}
+
+/* A reload may wait for an answer that will never come. */
+static void on_exit_event(struct supervisor *s, struct child *c) {
+    if (!child_on_exit(s, c))
+        return;
+    reload_on_exit(s, c);
+    reload_go_on(s);
+}
+
 static void turn(struct supervisor *s, bool waits) {
     struct epoll_event events[64];
     int timeout_ms = run_timers(s);
@@ -502,11 +530,11 @@ static void turn(struct supervisor *s, bool waits) {
         if (from == FROM_SIGNALS)
             read_signals(s);
         else if (from & 1)
-            child_on_exit(s, &s->child[from >> 1]);
+            on_exit_event(s, &s->child[from >> 1]);
         else
             child_on_control(s, &s->child[from >> 1], events[i].events);
     }
-    say_shed(s);
+    act_on_marks(s);
 }
 
 void supervisor_turn(struct supervisor *s) {
@@ -561,12 +589,7 @@ int main(int argc, char **argv) {
     open_loop(&s);
 
     watch_begin(&s);
-    logging_start(&s);
-    authd_start(&s);
-    signer_settle(&s);
-    routers_start(&s);
-    for (uint32_t i = 0; i < s.edge_count; i++)
-        edges_start(&s, i);
+    start_family(&s);
     while (true)
         turn(&s, true);
 }

@@ -54,6 +54,8 @@ static void send_part(struct supervisor *s, struct child *c, const struct parts 
 
 static void send_tls(struct supervisor *s, struct child *c, struct parts *p, uint32_t generation) {
     struct tls_options *t = &p->tls;
+    if (!t->given && !c->told_tls)
+        return;
     Bulkhead__Tls m = BULKHEAD__TLS__INIT;
     ProtobufCBinaryData pins[TLS_PINS_MAX];
     m.generation = generation;
@@ -65,7 +67,8 @@ static void send_tls(struct supervisor *s, struct child *c, struct parts *p, uin
     m.verify = t->verify;
     m.map = t->map;
     m.timeout_ms = t->timeout_ms;
-    m.rate_limit = (uint32_t)(((uint64_t)t->rate_limit + s->edge_count - 1) / s->edge_count); /* each its share */
+    m.rate_limit =
+        (uint32_t)(((uint64_t)t->rate_limit + s->frontend_count - 1) / s->frontend_count); /* each its share */
     m.allow_non_tls = t->allow_non_tls;
     m.first = t->first;
     m.first_after_ms = t->first_after_ms;
@@ -77,17 +80,27 @@ static void send_tls(struct supervisor *s, struct child *c, struct parts *p, uin
     c->told_tls = true;
 }
 
+static void send_auth(struct supervisor *s, struct child *c, struct parts *p, uint32_t generation) {
+    Bulkhead__AuthPart m = BULKHEAD__AUTH_PART__INIT;
+    m.generation = generation;
+    send_part(s, c, p, READER_AUTH, MESSAGE_AUTH_PART, &m.base);
+}
+
+static void send_keys(struct supervisor *s, struct child *c, struct parts *p, uint32_t generation) {
+    Bulkhead__Keys m = BULKHEAD__KEYS__INIT;
+    m.generation = generation;
+    if (p->tls.given)
+        send_part(s, c, p, READER_KEYS, MESSAGE_KEYS, &m.base);
+}
+
 void parts_send(struct supervisor *s, struct child *c, struct parts *p, uint32_t generation) {
-    Bulkhead__AuthPart auth = BULKHEAD__AUTH_PART__INIT;
-    Bulkhead__Keys keys = BULKHEAD__KEYS__INIT;
+    static void (*const senders[READER_PARTS])(struct supervisor *, struct child *, struct parts *, uint32_t) = {
+        [READER_AUTH] = send_auth, [READER_TLS] = send_tls, [READER_KEYS] = send_keys};
     if (c->told == generation)
         return;
     c->told = generation;
-    auth.generation = keys.generation = generation;
-    if (c->role->role == BULKHEAD__ROLE__ROLE_AUTHD)
-        send_part(s, c, p, READER_AUTH, MESSAGE_AUTH_PART, &auth.base);
-    else if (c->role->role == BULKHEAD__ROLE__ROLE_SIGNER && p->tls.given)
-        send_part(s, c, p, READER_KEYS, MESSAGE_KEYS, &keys.base);
-    else if (c->role->role == BULKHEAD__ROLE__ROLE_FRONTEND && (p->tls.given || c->told_tls))
-        send_tls(s, c, p, generation);
+    for (uint32_t part = 0; part < READER_PARTS; part++) {
+        if (c->role->parts & 1u << part)
+            senders[part](s, c, p, generation);
+    }
 }

@@ -43,7 +43,7 @@ static void refuse(struct supervisor *s, const char *why) {
     r->stage = RELOAD_IDLE;
     for (uint32_t i = 0; i < FAMILY_UIDS; i++)
         s->child[i].awaited = false;
-    signer_settle(s);
+    signer_settle(s, child_of(s, BULKHEAD__ROLE__ROLE_SIGNER, 0));
     log_error("Failed to reload server configuration: %s", why);
     notify_ready();
 }
@@ -59,25 +59,12 @@ static void join_lines(char *text) {
     }
 }
 
-/* Where this role applies new settings; IDLE: it has none. */
-static enum reload_stage stage_of(const struct family_role *role) {
-    switch (role->role) {
-    case BULKHEAD__ROLE__ROLE_ROUTER:
-        return RELOAD_ROUTERS;
-    case BULKHEAD__ROLE__ROLE_AUTHD:
-    case BULKHEAD__ROLE__ROLE_SIGNER:
-        return RELOAD_AUTH;
-    default:
-        return role->gifts & GIFT_LINK ? RELOAD_EDGES : RELOAD_IDLE;
-    }
-}
-
 static bool is_edge(const struct child *c) {
-    return stage_of(c->role) == RELOAD_EDGES;
+    return c->role->reload == RELOAD_EDGES;
 }
 
 static bool takes_settings(const struct child *c) {
-    return c->pid && !c->blamed && !c->dismissed && stage_of(c->role) != RELOAD_IDLE;
+    return c->pid && !c->blamed && !c->dismissed && c->role->reload != RELOAD_IDLE;
 }
 
 /* Who decides about identity must hear of every change before it holds; null: nobody. */
@@ -112,7 +99,7 @@ static void finish(struct supervisor *s) {
         log_info("%.*s", (int)r->changes.at[i].line.len, r->changes.at[i].line.at);
     log_info("Reloaded server configuration");
     r->stage = RELOAD_IDLE;
-    signer_settle(s);
+    signer_settle(s, child_of(s, BULKHEAD__ROLE__ROLE_SIGNER, 0));
     notify_ready();
 }
 
@@ -121,7 +108,7 @@ static void send_commits(struct supervisor *s) {
     commit.generation = s->settings.generation;
     for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
         struct child *c = &s->child[i];
-        if (!takes_settings(c) || c->generation == s->settings.generation || stage_of(c->role) != s->reload.stage)
+        if (!takes_settings(c) || c->generation == s->settings.generation || c->role->reload != s->reload.stage)
             continue;
         if (c->prepared != s->settings.generation) /* an edge, or it was started after the others were asked */
             send_prepare(s, c, &s->settings, &s->parts);
@@ -308,7 +295,7 @@ void reload_begin(struct supervisor *s) {
 
 static void on_refusal(struct supervisor *s, const struct child *c, uint64_t why) {
     char text[256];
-    snprintf(text, sizeof text, "%s %u cannot take it: %s", c->role->name, child_link(c),
+    snprintf(text, sizeof text, "%s %u cannot take it: %s", c->role->name, c->index,
              why == SETTINGS_RINGS_TOO_SMALL
                  ? "max_payload or max_control_line is too large for the rings this server was started with"
                  : "a value is out of bounds, or its part of the configuration cannot be used");
@@ -318,29 +305,27 @@ static void on_refusal(struct supervisor *s, const struct child *c, uint64_t why
 /* Its successor has not been asked, and what it would start with is not what the others said yes to. */
 void reload_on_exit(struct supervisor *s, const struct child *c) {
     char text[64];
-    if (s->reload.stage != RELOAD_PREPARING || stage_of(c->role) != RELOAD_AUTH)
+    if (s->reload.stage != RELOAD_PREPARING || c->role->reload != RELOAD_AUTH)
         return;
     snprintf(text, sizeof text, "%s died when it was asked", c->role->name);
     refuse(s, text);
 }
 
-bool reload_on_note(struct supervisor *s, struct child *c, const struct note *note) {
+void reload_on_answer(struct supervisor *s, struct child *c, const struct note *note) {
     struct reloading *r = &s->reload;
     bool prepared = note->type == NOTE_PREPARED, applied = note->type == NOTE_APPLIED;
-    if (!prepared && !applied)
-        return false;
     if (c->dismissed)
-        return true;
+        return;
     if (note->number > r->settings.generation || !takes_settings(c)) {
         child_blame(c, "answered what it was not asked");
-        return true;
+        return;
     }
     if (prepared && note->number == r->settings.generation && note->value == SETTINGS_FINE) {
         c->prepared = note->number;
-        log_debug("%s %u (pid %d) can take the new settings", c->role->name, child_link(c), (int)c->pid);
+        log_debug("%s %u (pid %d) can take the new settings", c->role->name, c->index, (int)c->pid);
     }
     if (!c->awaited || note->number != r->settings.generation)
-        return true; /* of a reload that was given up */
+        return; /* of a reload that was given up */
     if (prepared && note->value != SETTINGS_FINE) {
         if (r->stage == RELOAD_PREPARING)
             on_refusal(s, c, note->value);
@@ -350,11 +335,10 @@ bool reload_on_note(struct supervisor *s, struct child *c, const struct note *no
         c->awaited = false;
         if (applied) {
             c->generation = note->number;
-            log_debug("%s %u (pid %d) has the new settings", c->role->name, child_link(c), (int)c->pid);
+            log_debug("%s %u (pid %d) has the new settings", c->role->name, c->index, (int)c->pid);
         }
     }
     reload_go_on(s);
-    return true;
 }
 
 /* Returns who has to decide about identity and said nothing, or NULL. */
@@ -365,7 +349,7 @@ static const char *kill_silent(struct supervisor *s) {
         struct child *c = &s->child[i];
         if (c->awaited && c->pid) {
             child_blame(c, asked ? "does not say whether it can take new settings" : "does not apply its new settings");
-            if (stage_of(c->role) == RELOAD_AUTH)
+            if (c->role->reload == RELOAD_AUTH)
                 decisive = c->role->name;
         }
         c->awaited = false;

@@ -4,11 +4,10 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "supervisor/descriptors.h"
-#include <unistd.h>
-
 #include "supervisor/machine.h"
 
 static uint32_t to_ms(int64_t ns) {
@@ -50,10 +49,15 @@ static void fill_memory(struct settings *t, const struct options *o) {
     t->account_bytes = o->account_memory ? (uint64_t)o->account_memory : t->router_bytes / 4 * 3;
 }
 
+const char *supervisor_name(const struct supervisor *s) {
+    const char *slash = strrchr(s->argv[0], '/'), *name = slash ? slash + 1 : s->argv[0];
+    return *name && strlen(name) < 200 ? name : "bulkhead";
+}
+
 uint32_t settings_frontends(const struct options *o) {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     uint32_t wanted = o->frontends ? (uint32_t)o->frontends : cores < 1 ? 1 : (uint32_t)cores;
-    return wanted < LINKS_MAX ? wanted : LINKS_MAX;
+    return wanted < FRONTENDS_MAX ? wanted : FRONTENDS_MAX;
 }
 
 void settings_fill_from(struct settings *t, const struct options *o) {
@@ -91,16 +95,9 @@ void settings_hold(struct supervisor *s) {
     s->control_line_most = t->max_control_line > s->control_line_most ? t->max_control_line : s->control_line_most;
 }
 
-struct settings settings_for(const struct supervisor *s, Bulkhead__Role role) {
-    struct settings t = s->settings;
-    if (role == BULKHEAD__ROLE__ROLE_ROUTER)
-        t.max_payload = s->payload_most;
-    return t;
-}
-
 uint32_t settings_connections(const struct supervisor *s) {
     uint32_t wanted = (uint32_t)s->config.options.max_connections, each = descriptors_connections(s->spawner.files_max);
-    uint64_t all = (uint64_t)each * s->edge_count;
+    uint64_t all = (uint64_t)each * s->frontend_count;
     if (wanted <= all)
         return wanted;
     log_warn(

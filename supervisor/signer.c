@@ -4,23 +4,15 @@
 
 #include "supervisor/supervisor.h"
 
-static struct child *signer(struct supervisor *s) {
-    return child_of(s, BULKHEAD__ROLE__ROLE_SIGNER, 0);
-}
-
 void signer_start(struct supervisor *s, struct parts *p, uint32_t generation) {
-    struct child *c = signer(s);
-    if (s->stop || c->pid || !p->tls.given || child_start(s, c, s->counters_fd[c->role->role]) != ERR_OK)
+    struct child *c = child_of(s, BULKHEAD__ROLE__ROLE_SIGNER, 0);
+    if (s->stop || c->pid || !p->tls.given || child_start(s, c) != ERR_OK)
         return;
     parts_send(s, c, p, generation);
-    for (uint32_t i = 0; i < s->edge_count; i++) {
-        if (s->edge[i].state == EDGE_GOING)
-            child_introduce(s, c, child_of(s, BULKHEAD__ROLE__ROLE_FRONTEND, i));
-    }
+    child_meet(s, c);
 }
 
-void signer_settle(struct supervisor *s) {
-    struct child *c = signer(s);
+void signer_settle(struct supervisor *s, struct child *c) {
     if (s->parts.tls.given && c->restart_ms <= s->now_ms)
         signer_start(s, &s->parts, s->settings.generation);
     if (s->parts.tls.given || s->stop)
@@ -30,10 +22,9 @@ void signer_settle(struct supervisor *s) {
     child_signal(c, SIGKILL); /* safe: with TLS off no handshake needs a signature */
 }
 
-void signer_on_exit(struct supervisor *s, struct child *c, bool fault) {
+void signer_on_exit(struct supervisor *s, struct child *c, const struct death *death) {
     if (!s->parts.tls.given)
         return;
-    c->restart_ms = c->dismissed ? s->now_ms : s->now_ms + child_restart_delay(s, c, &s->signer_restarts, fault, CHILD_REST_MS);
-    if (c->restart_ms <= s->now_ms)
-        signer_settle(s);
+    if (c->dismissed || child_rest(s, c, death->fault, CHILD_REST_MS) == 0)
+        signer_settle(s, c);
 }

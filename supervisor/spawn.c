@@ -188,8 +188,8 @@ static void limit_resources(const struct spawner *sp, const struct family_role *
 #endif
 }
 
-static void drop_privileges(const struct spawner *sp, uint32_t number) {
-    const char *failed = walls_raise(&sp->walls, sp->id[number]);
+static void drop_privileges(const struct spawner *sp, const struct family_role *role, uint32_t number) {
+    const char *failed = walls_raise(&sp->walls, sp->id[number], role->without);
     if (failed)
         child_fail(failed);
     must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
@@ -233,7 +233,7 @@ static void reset_signals(void) {
 }
 
 /* Empty, but for walls that are left out, and what sanitizers take from there. */
-static char **child_environment(const struct spawner *sp) {
+static char **child_environment(const struct spawner *sp, uint32_t without) {
     static char *environment[9];
 #ifdef BULKHEAD_SANITIZED
     extern char **environ;
@@ -246,9 +246,9 @@ static char **child_environment(const struct spawner *sp) {
                 environment[count++] = *e;
         }
     }
-    environment[count] = walls_environment(&sp->walls);
+    environment[count] = walls_environment(&sp->walls, without);
 #else
-    environment[0] = walls_environment(&sp->walls);
+    environment[0] = walls_environment(&sp->walls, without);
 #endif
     return environment;
 }
@@ -262,10 +262,10 @@ static _Noreturn void become_child(const struct spawner *sp, const struct family
     setsid(); /* a terminal's interrupt is for the supervisor alone */
     umask(077);
     limit_resources(sp, role);
-    drop_privileges(sp, number);
+    drop_privileges(sp, role, number);
     arrange_fds(sp, log_fd, control_fd, sp->executable_fd[role->role]);
     die_with_parent(role, parent);
-    syscall(SYS_execveat, CONTROL_FD + 1, "", (char *[]){name, NULL}, child_environment(sp), AT_EMPTY_PATH);
+    syscall(SYS_execveat, CONTROL_FD + 1, "", (char *[]){name, NULL}, child_environment(sp, role->without), AT_EMPTY_PATH);
     child_fail("exec");
 }
 

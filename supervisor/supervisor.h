@@ -25,13 +25,19 @@
 #include "supervisor/listeners.h"
 #include "supervisor/places.h"
 #include "supervisor/restarts.h"
+#include "supervisor/roles.h"
 #include "supervisor/secrets.h"
 #include "supervisor/sink.h"
 #include "supervisor/spawn.h"
 
+enum { LINK_NONE = UINT32_MAX };
+
 struct child {
     const struct family_role *role;
+    const struct role_handlers *handlers;
     uint32_t number; /* in supervisor.child */
+    uint32_t index;  /* among those of its role, for log lines */
+    uint32_t link;   /* the number of an edge's link; else LINK_NONE */
     pid_t pid;       /* 0: not running */
     int pidfd;       /* readable when it has died */
     int log_fd;      /* read end of its log pipe, for a new logd; -1: none */
@@ -44,10 +50,12 @@ struct child {
     bool awaited;                  /* owes an answer to a reload */
     bool dismissed;                /* was told to end, and nobody follows it */
     bool told_tls;                 /* has had a Tls, so every change must reach it */
+    bool meets;                    /* has come so far that it may be given sockets to its peers */
     uint32_t generation, prepared; /* of the settings that it has; of those that it could take */
     uint32_t told;                 /* generation of the parts that it was sent last; UINT32_MAX: none */
     struct hangs hangs;
-    uint64_t restart_ms; /* not running: when to start it; 0: not by time */
+    struct restarts restarts; /* of the first of a role: for all that are no edges */
+    uint64_t restart_ms;      /* not running: when to start it; 0: not by time */
 };
 
 /* How far an edge has come; what a new router is told follows from it. */
@@ -61,10 +69,10 @@ enum edge_state {
 };
 
 struct edge {
+    struct child *child; /* NULL: this link is nobody's */
     enum edge_state state;
     uint64_t incarnation;
     struct link_memory memory;
-    struct restarts restarts;
     int listener;    /* -1: closed while the frontend rests, or for good by a lame duck */
     int counters_fd; /* writable until the edge has mapped it, then for reading */
     bool lame_done;   /* a lame duck without clients */
@@ -82,17 +90,6 @@ enum router_state {
 struct parts {
     struct tls_options tls;
     struct secrets secrets;
-};
-
-/* In this order; each of the last three is where those apply the new settings. */
-enum reload_stage {
-    RELOAD_IDLE,
-    RELOAD_WAITING,
-    RELOAD_READING,
-    RELOAD_PREPARING,
-    RELOAD_ROUTERS,
-    RELOAD_AUTH,
-    RELOAD_EDGES
 };
 
 struct reloading {
@@ -135,7 +132,6 @@ struct supervisor {
     uint64_t sink_limit;                    /* bytes; doubles when a rotation fails */
     uint64_t sink_restart_ms;               /* when to look for the lost syslog again; 0: it is there */
     int own_log_fd;                         /* read end of the supervisor's own log pipe */
-    struct restarts logd_restarts;
 
     /* router */
     uint32_t router; /* number of the child that plays it; 0: nobody */
@@ -143,19 +139,16 @@ struct supervisor {
     uint32_t epoch;
     int32_t died_signal;
     uint64_t router_died_ms;
-    struct restarts router_restarts;
     int commit_fd, book_fd, book_reader_fd, replies_fd;
     int ledger_fd; /* authd's own, never mapped here */
     int counters_fd[FAMILY_ROLE_END]; /* of roles that are no edges */
-
-    struct restarts authd_restarts, signer_restarts;
 
     /* watch over hangs */
     uint32_t hang_ms;  /* patience { hang } */
     uint64_t watch_ms; /* the last look at all children */
 
     /* edges */
-    uint32_t edge_count;
+    uint32_t frontend_count;
     struct edge edge[LINKS_MAX];
     struct places places;
     uint32_t shed_count; /* connections that frontends were told to close in this turn */
@@ -168,12 +161,17 @@ struct supervisor {
     uint64_t lame_closing_ms; /* when clients are closed; 0: they are, or there is no lame duck */
 
     bool announced; /* "Server is ready" was said */
+    char lost[128]; /* why the server cannot go on: it ends in this turn; empty: it can */
     enum stop_state stop;
+    int stop_wanted; /* as if this signal had come; 0: go on */
     int stop_signal;
     uint64_t stop_edges_ms, stop_all_ms; /* until when the edges, and all, may take to end */
 };
 
 /* ---- settings.c ---- */
+
+/* The last part of argv[0], for files and syslogs. */
+const char *supervisor_name(const struct supervisor *s);
 
 /* How many frontends there are. */
 uint32_t settings_frontends(const struct options *o);
@@ -184,10 +182,6 @@ void settings_fill_from(struct settings *t, const struct options *o);
 /* s->settings are the server's from now on. */
 void settings_hold(struct supervisor *s);
 
-/* What a child of that role starts with. A router's max_payload never shrinks: what was let in before must pass, and the
- * frontends hold the limit. */
-struct settings settings_for(const struct supervisor *s, Bulkhead__Role role);
-
 /* max_connections, or as many as there are descriptors for; a line says so. */
 uint32_t settings_connections(const struct supervisor *s);
 
@@ -195,9 +189,15 @@ uint32_t settings_connections(const struct supervisor *s);
 
 struct child *child_of(struct supervisor *s, Bulkhead__Role role, uint32_t index);
 
-/* Starts the process and sends what every child gets first: Key, Settings. ERR_SYSTEM: a log line has said why, and it
- * is tried again after a while. */
-enum err child_start(struct supervisor *s, struct child *c, int counters_fd);
+/* Starts the process and sends what every child gets first: Key, Settings with its counters page; its log pipe goes to logd.
+ * ERR_SYSTEM: a log line has said why, and it is tried again after a while. */
+enum err child_start(struct supervisor *s, struct child *c);
+
+/* The descriptor of its counters page. */
+int child_counters(const struct supervisor *s, const struct child *c);
+
+/* Gives logd the reading end of a child's log pipe, or (NULL) of the supervisor's. */
+void child_send_log_pipe(struct supervisor *s, const struct child *c);
 
 /* A child that cannot take a message is killed; its death is handled later. */
 void child_send(struct supervisor *s, struct child *c, enum message_type type, const void *message, const int *fds,
@@ -211,34 +211,29 @@ void child_signal(const struct child *c, int signal_number);
 /* True for that one of the routers that only waits. */
 bool child_is_spare(const struct supervisor *s, const struct child *c);
 
-/* Makes a socket pair between two running children, which the family table must allow, and tells each who the other is.
- */
-void child_introduce(struct supervisor *s, struct child *a, struct child *b);
+/* From now on c has a socket to each running child of its peers' roles that meets others too: both get a new one, and are told
+ * who is at the other end. */
+void child_meet(struct supervisor *s, struct child *c);
 
 /* Something happened to the child's control socket or to its process. */
 void child_on_control(struct supervisor *s, struct child *c, uint32_t events);
-void child_on_exit(struct supervisor *s, struct child *c);
+/* True if it has died. */
+bool child_on_exit(struct supervisor *s, struct child *c);
 
 /* Longest pause before a new start of a process that is the only one of its kind: waiting longer helps nobody. */
 enum { CHILD_REST_MS = 5000 };
 
-/* Notes a death of c and returns after how many milliseconds it is to be started again, most_ms at most. A crash loop
- * before the server was ever ready ends the server: something cannot work at all. */
-uint32_t child_restart_delay(struct supervisor *s, const struct child *c, struct restarts *r, bool fault,
-                             uint32_t most_ms);
-
-/* The number of a link whose edge is this child. */
-static inline uint32_t child_link(const struct child *c) {
-    return c->number - c->role->uid_offset;
-}
+/* Notes a death of c, sets when it is to be started again, and returns after how many milliseconds, most_ms at most. A crash
+ * loop before the server was ever ready ends the server: something cannot work at all. */
+uint32_t child_rest(struct supervisor *s, struct child *c, bool fault, uint32_t most_ms);
 
 /* ---- logging.c ---- */
 
 /* From now on the supervisor's lines go into a pipe; they come out through logd, or, should logd never run, at the end.
  */
 void logging_open(struct supervisor *s);
-void logging_start(struct supervisor *s);
-void logging_on_exit(struct supervisor *s, struct child *c, bool fault);
+void logging_start(struct supervisor *s, struct child *c);
+void logging_on_exit(struct supervisor *s, struct child *c, const struct death *death);
 
 /* Opens what the options ask for. ERR_SYSTEM: why says it, and all is as it was. */
 enum err logging_open_sink(struct supervisor *s, const struct options *o, char *why, size_t cap);
@@ -267,48 +262,52 @@ uint64_t watch_tick(struct supervisor *s); /* returns when to call again, 0: no 
 
 /* ---- routers.c ---- */
 
-void routers_start(struct supervisor *s); /* those that do not run and may */
+void routers_start(struct supervisor *s, struct child *c);
 void routers_on_note(struct supervisor *s, struct child *c, const struct note *note);
-void routers_on_exit(struct supervisor *s, struct child *c, bool fault, int signal_number);
+void routers_on_exit(struct supervisor *s, struct child *c, const struct death *death);
 
-/* Tells the router at work about a link. */
-void routers_link(struct supervisor *s, uint32_t link, bool fresh);
+/* A router's max_payload never shrinks: what was let in before must pass, and the edges hold the limit. */
+void routers_settings(const struct supervisor *s, struct settings *settings);
 
 /* ---- authd.c ---- */
 
-void authd_start(struct supervisor *s);
-void authd_on_exit(struct supervisor *s, struct child *c, bool fault);
+void authd_start(struct supervisor *s, struct child *c);
+void authd_on_exit(struct supervisor *s, struct child *c, const struct death *death);
 
 /* ---- signer.c ---- */
 
 /* Starts it with these parts, if there is TLS in them and it does not run. */
 void signer_start(struct supervisor *s, struct parts *p, uint32_t generation);
 /* Sees that it runs exactly if there is TLS now. */
-void signer_settle(struct supervisor *s);
-void signer_on_exit(struct supervisor *s, struct child *c, bool fault);
+void signer_settle(struct supervisor *s, struct child *c);
+void signer_on_exit(struct supervisor *s, struct child *c, const struct death *death);
 
 /* ---- edges.c ---- */
 
-void edges_start(struct supervisor *s, uint32_t link);
+void edges_start(struct supervisor *s, struct child *c);
 void edges_on_note(struct supervisor *s, struct child *c, const struct note *note);
-/* caused: it died of itself in the midst of its work, by a signal or because it hung. */
-void edges_on_exit(struct supervisor *s, struct child *c, bool fault, bool caused);
+void edges_on_exit(struct supervisor *s, struct child *c, const struct death *death);
+
+/* From edge to edge: for (struct edge *e = edges_next(s, NULL); e; e = edges_next(s, e)). */
+struct edge *edges_next(struct supervisor *s, struct edge *edge);
+
+/* The router begins: it is told of every link that is mapped. */
+void edges_router_begins(struct supervisor *s);
 
 /* The router is at work: links that wait for it are made. */
 void edges_link_waiting(struct supervisor *s);
 
 /* The router has mapped a link, has taken leave of one, says that one is bad, has recovered, has died. */
-void edges_router_mapped(struct supervisor *s, uint32_t link);
-void edges_router_gone(struct supervisor *s, uint32_t link, uint64_t incarnation);
-void edges_router_bad(struct supervisor *s, uint32_t link, uint64_t incarnation);
+void edges_router_mapped(struct supervisor *s, struct edge *edge);
+void edges_router_gone(struct supervisor *s, struct edge *edge, uint64_t incarnation);
+void edges_router_bad(struct edge *edge, uint64_t incarnation);
 void edges_router_recovered(struct supervisor *s);
 void edges_router_died(struct supervisor *s);
 
 /* ---- reload.c ---- */
 
 void reload_begin(struct supervisor *s);
-/* True if the note was an answer to a reload. */
-bool reload_on_note(struct supervisor *s, struct child *c, const struct note *note);
+void reload_on_answer(struct supervisor *s, struct child *c, const struct note *note);
 void reload_on_exit(struct supervisor *s, const struct child *c);
 void reload_go_on(struct supervisor *s);    /* somebody who was awaited has gone */
 uint64_t reload_tick(struct supervisor *s); /* returns when to call again, 0: no need */
@@ -316,25 +315,12 @@ uint64_t reload_tick(struct supervisor *s); /* returns when to call again, 0: no
 /* ---- lame.c ---- */
 
 void lame_begin(struct supervisor *s);
-void lame_on_done(struct supervisor *s, uint32_t link); /* that frontend has no client left, or is dead */
-void lame_go_on(struct supervisor *s);
+void lame_on_done(struct supervisor *s, struct edge *edge); /* it has no client left, or is dead */
 uint64_t lame_tick(struct supervisor *s); /* returns when to call again, 0: no need */
 
 /* ---- main.c ---- */
 
-/* The last part of argv[0], for files and syslogs. */
-const char *supervisor_name(const struct supervisor *s);
-
-/* As if the signal had come. */
-void supervisor_stop(struct supervisor *s, int signal_number);
-
-/* Says why and ends the server with status 1. */
-_Noreturn void supervisor_give_up(struct supervisor *s, const char *why);
-
 /* One turn of the loop without a wait, for a place that waits for something else. */
 void supervisor_turn(struct supervisor *s);
-
-/* All frontends are ready for the first time. */
-void supervisor_announce(struct supervisor *s);
 
 #endif

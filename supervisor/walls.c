@@ -86,14 +86,15 @@ static const char *put_up(const struct walls *w, uint32_t which, struct process_
     return NULL;
 }
 
-const char *walls_raise(const struct walls *w, struct process_id id) {
-    return put_up(w, w->wanted & w->granted, id);
+const char *walls_raise(const struct walls *w, struct process_id id, uint32_t without) {
+    return put_up(w, w->wanted & w->granted & ~without, id);
 }
 
-char *walls_environment(const struct walls *w) {
+char *walls_environment(const struct walls *w, uint32_t without) {
     static char seccomp[] = SANDBOX_WITHOUT "=seccomp", landlock[] = SANDBOX_WITHOUT "=landlock",
                 both[] = SANDBOX_WITHOUT "=seccomp,landlock";
-    bool without_seccomp = !(w->wanted & WALL_SECCOMP), without_landlock = !(w->wanted & WALL_LANDLOCK);
+    uint32_t wanted = w->wanted & ~without;
+    bool without_seccomp = !(wanted & WALL_SECCOMP), without_landlock = !(wanted & WALL_LANDLOCK);
     if (without_seccomp)
         return without_landlock ? both : seccomp;
     return without_landlock ? landlock : NULL;

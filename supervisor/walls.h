@@ -42,13 +42,13 @@ void walls_open(struct walls *w, struct process_id id);
 /* Takes the relaxations of the configuration. */
 void walls_relax(struct walls *w, const struct options *o);
 
-/* In the child: puts all walls up that are wanted and granted, but Landlock and the system call filter, which the child
+/* In the child: puts all walls up that are wanted and granted and not among `without` (enum wall), but Landlock and the system call filter, which the child
  * does itself (base/sandbox.h), and drops all capabilities but the one for the empty root folder. Returns NULL, or what
  * failed, with errno. Without WALL_USER_ID the child keeps its user. */
-const char *walls_raise(const struct walls *w, struct process_id id);
+const char *walls_raise(const struct walls *w, struct process_id id, uint32_t without);
 
 /* The environment variable that tells the child which of its own walls to leave out; NULL: none. */
-char *walls_environment(const struct walls *w);
+char *walls_environment(const struct walls *w, uint32_t without);
 
 /* A loud line for each relaxation, and one for what this kernel refuses. */
 void walls_say(const struct walls *w);

@@ -64,12 +64,11 @@ static enum hangs_state read_state(pid_t pid) {
 
 static bool read_beat(const struct supervisor *s, const struct child *c, uint64_t *beat) {
     enum counter which = child_is_spare(s, c) ? COUNTER_HEARTBEAT_SPARE : COUNTER_HEARTBEAT;
-    int fd = c->role->gifts & GIFT_LINK ? s->edge[child_link(c)].counters_fd : s->counters_fd[c->role->role];
-    return pread(fd, beat, sizeof *beat, which * (off_t)sizeof *beat) == sizeof *beat;
+    return pread(child_counters(s, c), beat, sizeof *beat, which * (off_t)sizeof *beat) == sizeof *beat;
 }
 
 static void end_hung(struct supervisor *s, struct child *c) {
-    log_error("%s %u%s (pid %d) hangs: for %llu ms it %s. It is killed", c->role->name, child_link(c),
+    log_error("%s %u%s (pid %d) hangs: for %llu ms it %s. It is killed", c->role->name, c->index,
               child_is_spare(s, c) ? ", the spare," : "", (int)c->pid, (unsigned long long)c->hangs.stood_ms,
               hangs_words(&c->hangs));
     c->blamed = true;
@@ -88,15 +87,14 @@ static void look_at(struct supervisor *s, struct child *c, uint64_t elapsed_ms, 
         now.state = read_state(c->pid);
     switch (hangs_look(&c->hangs, &now, elapsed_ms, on_time, &patience)) {
     case HANGS_GOES_ON:
-        log_warn("%s %u (pid %d) goes on", c->role->name, child_link(c), (int)c->pid);
+        log_warn("%s %u (pid %d) goes on", c->role->name, c->index, (int)c->pid);
         /* fall through */
     case HANGS_MOVED:
         child_send(s, c, MESSAGE_POKE, NULL, NULL, 0);
         break;
     case HANGS_STUCK:
         log_warn("%s %u (pid %d) is stuck: for %llu ms it %s. It is left alone, because a successor would be stuck too",
-                 c->role->name, child_link(c), (int)c->pid, (unsigned long long)c->hangs.stood_ms,
-                 hangs_words(&c->hangs));
+                 c->role->name, c->index, (int)c->pid, (unsigned long long)c->hangs.stood_ms, hangs_words(&c->hangs));
         break;
     case HANGS_HUNG:
         end_hung(s, c);

@@ -42,7 +42,7 @@ REFUSED = [
     ("more permissions than the account book holds", many(400, 40000), r"1:0: accounts and permissions take \d+ bytes"),
     ("more users than authd has places", many(65535, 1), r"1:0: there are more than 65534 users"),
     ("more payload than may wait", "max_pending: 1mb\nmax_payload: 2mb", r"2:1: max_payload \(2097152\) cannot be higher"),
-    ("a number out of bounds", "frontends: 65", r"1:0: frontends \(65\) must lie between 0 and 64"),
+    ("a number out of bounds", "frontends: 61", r"1:0: frontends \(61\) must lie between 0 and 60"),
     ("nobody for whoever names none", "no_auth_user: joe", r"1:0: no_auth_user: \"joe\" present, but users"),
     ("a word that is none", "unsupported: ignore", "1:0: unsupported must be refuse or warn"),
     ("an operator, whatever is said of the rest", "unsupported: warn\nresolver: MEMORY\noperator: files/operator.jwt",

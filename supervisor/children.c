@@ -84,7 +84,7 @@ void child_blame(struct child *c, const char *what) {
 
 void child_send(struct supervisor *s, struct child *c, enum message_type type, const void *message, const int *fds,
                 int fd_count) {
-    if (!c->pid || c->blamed)
+    if (!c->pid || c->blamed || c->handlers->on_packets)
         return;
     enum err e = channel_send(&c->control, type, message, fds, fd_count);
     if (e != ERR_OK && e != ERR_END) /* at the end its death is noticed elsewhere */
@@ -157,13 +157,18 @@ static int logd_stderr(const struct supervisor *s) {
 
 static enum err start_process(struct supervisor *s, struct child *c) {
     int control[2] = {-1, -1}, log[2] = {-1, -1};
-    bool own_stderr = c->role->gifts & GIFT_STDERR;
+    bool brief = c->role->gifts & GIFT_BRIEF, own_pipe = !(c->role->gifts & (GIFT_STDERR | GIFT_BRIEF));
     enum err e = make_pair(control, true);
-    if (e == ERR_OK && !own_stderr && pipe2(log, O_CLOEXEC | O_NONBLOCK) != 0)
+    if (e == ERR_OK && brief && fcntl(control[1], F_SETFL, 0) != 0) /* it has nothing else to do than to wait */
+        e = ERR_SYSTEM;
+    if (e == ERR_OK && own_pipe && pipe2(log, O_CLOEXEC | O_NONBLOCK) != 0)
         e = ERR_SYSTEM;
     if (e == ERR_OK)
-        e = spawn_child(&s->spawner, c->role, c->number, own_stderr ? logd_stderr(s) : log[1], control[1], &c->pid,
-                        &c->pidfd);
+        e = spawn_child(&s->spawner, c->role, c->number,
+                        own_pipe ? log[1]
+                        : brief  ? STDERR_FILENO
+                                 : logd_stderr(s),
+                        control[1], &c->pid, &c->pidfd);
     if (e == ERR_OK)
         e = channel_open(&c->control, control[0], c->role->name, NULL, 0, s, 0);
     if (log[1] >= 0)
@@ -199,6 +204,10 @@ enum err child_start(struct supervisor *s, struct child *c) {
     check(!c->pid);
     c->restart_ms = 0;
     if (start_process(s, c) != ERR_OK) {
+        if (c->role->gifts & GIFT_BRIEF) { /* whoever wanted it says so */
+            c->pid = 0;
+            return ERR_SYSTEM;
+        }
         log_error("Cannot start a %s: %s; tried again in %d ms", c->role->name, strerror(errno), RETRY_MS);
         c->pid = 0;
         c->restart_ms = s->now_ms + RETRY_MS;
@@ -213,7 +222,8 @@ enum err child_start(struct supervisor *s, struct child *c) {
     poll_fd(s, c->pidfd, c, true, EPOLLIN, EPOLL_CTL_ADD);
     if (c->role->gifts & GIFT_KEY)
         send_key(s, c);
-    send_settings(s, c);
+    if (!(c->role->gifts & GIFT_BRIEF))
+        send_settings(s, c);
     if (c->log_fd >= 0)
         child_send_log_pipe(s, c);
     log_debug("Started %s %u (pid %d)", c->role->name, c->index, (int)c->pid);
@@ -234,12 +244,25 @@ static void on_note(struct supervisor *s, struct child *c, const struct note *no
         child_blame(c, "sent a note that its role may not send");
 }
 
+static void take_packets(struct supervisor *s, struct child *c) {
+    enum err e = c->handlers->on_packets(s, c);
+    if (e == ERR_AGAIN)
+        return;
+    stop_polling(s, c);
+    if (e != ERR_OK)
+        child_signal(c, SIGKILL);
+}
+
 void child_on_control(struct supervisor *s, struct child *c, uint32_t events) {
     if (!c->pid || !c->polled)
         return;
     if (events & EPOLLOUT) {
         channel_flush(&c->control);
         update_polling(s, c);
+    }
+    if (c->handlers->on_packets) {
+        take_packets(s, c);
+        return;
     }
     for (int i = 0; i < NOTES_PER_TURN && c->pid && !c->blamed; i++) {
         struct note note;
@@ -292,6 +315,8 @@ uint32_t child_rest(struct supervisor *s, struct child *c, bool fault, uint32_t 
 static bool judge_death(const struct supervisor *s, const struct child *c, const siginfo_t *info, int *signal_number) {
     bool exited = info->si_code == CLD_EXITED;
     *signal_number = exited ? 0 : info->si_status;
+    if (c->role->gifts & GIFT_BRIEF) /* whoever wanted it says what came of it */
+        return false;
     bool outside = !exited && (info->si_status == SIGKILL || info->si_status == SIGTERM) && (!c->blamed || c->stopped);
     if ((s->stop || c->dismissed) && (exited ? info->si_status == 0 : outside)) {
         log_debug("%s %u (pid %d) has ended", c->role->name, c->index, (int)c->pid);
@@ -321,6 +346,10 @@ static bool is_own_signal(int signal_number) {
 /* What it said before it died still holds: a router's word, say, that a link's edge has broken a rule. */
 static void read_last_notes(struct supervisor *s, struct child *c) {
     struct note note;
+    if (c->handlers->on_packets) {
+        c->handlers->on_packets(s, c);
+        return;
+    }
     for (int i = 0; i < LAST_NOTES && !c->blamed && note_receive(c->control.fd, &note) == ERR_OK; i++)
         on_note(s, c, &note);
 }
@@ -329,7 +358,7 @@ bool child_on_exit(struct supervisor *s, struct child *c) {
     siginfo_t info = {0};
     if (!c->pid || waitid((idtype_t)P_PIDFD, (id_t)c->pidfd, &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
         return false;
-    struct death death;
+    struct death death = {.well = info.si_code == CLD_EXITED && info.si_status == 0};
     death.fault = judge_death(s, c, &info, &death.signal_number);
     read_last_notes(s, c);
     stop_polling(s, c);

@@ -27,14 +27,6 @@ enum {
     QUEUE_MS = 1000,      /* a shorter rest new connections wait out in the listener's queue */
 };
 
-struct edge *edges_next(struct supervisor *s, struct edge *edge) {
-    for (edge = edge ? edge + 1 : s->edge; edge < s->edge + LINKS_MAX; edge++) {
-        if (edge->child)
-            return edge;
-    }
-    return NULL;
-}
-
 /* ---- counters ---- */
 
 static void carry_counters(int to_fd, int from_fd) {

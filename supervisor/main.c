@@ -33,13 +33,14 @@
 #include "supervisor/files.h"
 #include "supervisor/machine.h"
 #include "supervisor/notify.h"
-#include "supervisor/reader.h"
 #include "supervisor/rehearse.h"
 #include "supervisor/signals.h"
 #include "supervisor/supervisor.h"
 
 enum { LATE_MS = 200, STOP_EDGES_MS = 4000, STOP_ALL_MS = 5000, PAYLOAD_WARNED = 8 << 20 };
 static const uint64_t FROM_SIGNALS = UINT64_MAX;
+
+static void turn(struct supervisor *s);
 
 /* ---- the start, step by step ---- */
 
@@ -132,16 +133,18 @@ static _Noreturn void leave_test(struct supervisor *s, const struct reader_resul
     exit(0);
 }
 
-/* Has the command line and the file read. */
+/* Has the command line and the file read: the loop turns until it is done. */
 static void read_config(struct supervisor *s, bool test) {
-    static struct reader_result result;
-    parts_read(s, test, NULL, &s->parts, &result);
+    struct reader_result *result = &s->reading.result;
+    parts_read(s, test, &s->parts);
+    while (!s->reading.done)
+        turn(s);
     if (test)
-        leave_test(s, &result);
-    if (!result.valid)
-        leave(s, 1, result.message);
-    say_notices(result.message);
-    s->config = result.state;
+        leave_test(s, result);
+    if (!result->valid)
+        leave(s, 1, result->message);
+    say_notices(result->message);
+    s->config = result->state;
     flags_wipe(&s->flags);
 }
 
@@ -276,20 +279,27 @@ static void lay_out_role(struct supervisor *s, const struct family_role *row) {
                             .pidfd = -1,
                             .log_fd = -1};
         c->control.fd = -1;
-        if (c->link != LINK_NONE && (!(row->gifts & GIFT_LISTENER) || i < s->frontend_count))
-            s->edge[c->link].child = c;
     }
 }
 
-/* Every child that there can be has its place, every edge its link. */
-static void lay_out(struct supervisor *s) {
-    s->frontend_count = count_frontends(s);
+/* Every child that there can be has its place. */
+static void lay_out_children(struct supervisor *s) {
     for (int role = 0; role < FAMILY_ROLE_END; role++) {
         if (family_role((Bulkhead__Role)role))
             lay_out_role(s, family_role((Bulkhead__Role)role));
     }
+}
+
+/* Every edge that is to run has its link. */
+static void lay_out_links(struct supervisor *s) {
+    s->frontend_count = count_frontends(s);
     for (uint32_t i = 0; i < LINKS_MAX; i++)
         s->edge[i].counters_fd = s->edge[i].listener = -1;
+    for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
+        struct child *c = &s->child[i];
+        if (c->role && c->link != LINK_NONE && (!(c->role->gifts & GIFT_LISTENER) || c->index < s->frontend_count))
+            s->edge[c->link].child = c;
+    }
     s->next_incarnation = clock_wall_ns(); /* never again, also after a restart */
     s->next_cid = 1;
 }
@@ -304,16 +314,22 @@ static void open_places(struct supervisor *s) {
 }
 
 static void open_loop(struct supervisor *s) {
+    signal(SIGPIPE, SIG_IGN);
+    s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (s->epoll_fd < 0)
+        log_die("Cannot wait for anything: %s", strerror(errno));
+}
+
+/* Until then they do what they do to any process. */
+static void open_signals(struct supervisor *s) {
     sigset_t handled;
     sigemptyset(&handled);
     for (size_t i = 0; i < 5; i++)
         sigaddset(&handled, (int[]){SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2}[i]);
     sigprocmask(SIG_BLOCK, &handled, NULL);
-    signal(SIGPIPE, SIG_IGN);
     s->signal_fd = signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK);
-    s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = FROM_SIGNALS};
-    if (s->signal_fd < 0 || s->epoll_fd < 0 || epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, s->signal_fd, &event) != 0)
+    if (s->signal_fd < 0 || epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, s->signal_fd, &event) != 0)
         log_die("Cannot wait for anything: %s", strerror(errno));
 }
 
@@ -469,6 +485,7 @@ static int run_timers(struct supervisor *s) {
     }
     earlier(&next, places_tick(&s->places, s->now_ms));
     earlier(&next, logging_tick(s));
+    earlier(&next, parts_tick(s));
     earlier(&next, reload_tick(s));
     earlier(&next, lame_tick(s));
     earlier(&next, notify_tick(s->now_ms));
@@ -504,7 +521,7 @@ static void act_on_marks(struct supervisor *s) {
     if (s->stop_wanted && !s->stop)
         begin_to_stop(s, s->stop_wanted);
     s->stop_wanted = 0;
-    if (!s->announced && !s->stop)
+    if (!s->announced && !s->stop && s->frontend_count)
         announce(s);
     say_shed(s);
 }
@@ -517,11 +534,11 @@ static void on_exit_event(struct supervisor *s, struct child *c) {
     reload_go_on(s);
 }
 
-static void turn(struct supervisor *s, bool waits) {
+static void turn(struct supervisor *s) {
     struct epoll_event events[64];
     int timeout_ms = run_timers(s);
     uint64_t due_ms = timeout_ms < 0 ? UINT64_MAX : clock_mono_ms() + (uint64_t)timeout_ms;
-    int count = epoll_wait(s->epoll_fd, events, 64, waits ? timeout_ms : 0);
+    int count = epoll_wait(s->epoll_fd, events, 64, timeout_ms);
     s->now_ms = clock_mono_ms();
     if (s->now_ms > due_ms)
         forgive(s, s->now_ms - due_ms);
@@ -535,11 +552,6 @@ static void turn(struct supervisor *s, bool waits) {
             child_on_control(s, &s->child[from >> 1], events[i].events);
     }
     act_on_marks(s);
-}
-
-void supervisor_turn(struct supervisor *s) {
-    s->now_ms = clock_mono_ms();
-    turn(s, false);
 }
 
 /* Started with one of these closed, the next descriptor would take its place. */
@@ -572,8 +584,10 @@ int main(int argc, char **argv) {
         log_die("libsodium does not start");
     randombytes_buf(s.reload_key, sizeof s.reload_key);
     open_spawner(&s);
+    lay_out_children(&s);
+    open_loop(&s);
     read_config(&s, verdict == FLAGS_TEST);
-    lay_out(&s);
+    lay_out_links(&s);
     log_set(s.config.options.debug, s.config.options.trace);
     open_sink(&s);
     s.key = make_key();
@@ -586,10 +600,10 @@ int main(int argc, char **argv) {
     write_pid(&s);
     open_listeners(&s);
     make_memory(&s);
-    open_loop(&s);
+    open_signals(&s);
 
     watch_begin(&s);
     start_family(&s);
     while (true)
-        turn(&s, true);
+        turn(&s);
 }

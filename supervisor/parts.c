@@ -5,40 +5,65 @@
  * process gets a descriptor of its own, for reading alone.
  */
 #include <errno.h>
-#include <stdio.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "shm/memfd.h"
-#include "supervisor/reader.h"
 #include "supervisor/supervisor.h"
 
-void parts_read(struct supervisor *s, bool test, bool (*meanwhile)(void *), struct parts *p,
-                struct reader_result *result) {
-    struct reading reading = {.spawner = &s->spawner,
-                              .argc = s->argc,
-                              .argv = s->argv,
-                              .key = s->reload_key,
-                              .test = test,
-                              .memory_fd = -1,
-                              .meanwhile = meanwhile,
-                              .owner = s,
-                              .loop_fd = s->epoll_fd};
-    if (s->memory_fd >= 0 && memfd_reader(&reading.memory_fd, s->memory_fd) != ERR_OK) {
-        snprintf(result->message, sizeof result->message, "the command line is lost: %s", strerror(errno));
-        result->valid = 0;
-        return;
+static struct child *reader_child(struct supervisor *s) {
+    return child_of(s, BULKHEAD__ROLE__ROLE_CONFIG, 0);
+}
+
+void parts_read(struct supervisor *s, bool test, struct parts *p) {
+    struct parts_reading *r = &s->reading;
+    struct child *c = reader_child(s);
+    struct reading what = {.argc = s->argc, .argv = s->argv, .key = s->reload_key, .test = test, .memory_fd = -1};
+    r->parts = p;
+    r->done = r->late = false;
+    r->until_ms = s->now_ms + READER_MS;
+    r->result.valid = 0;
+    if ((s->memory_fd >= 0 && memfd_reader(&what.memory_fd, s->memory_fd) != ERR_OK) || child_start(s, c) != ERR_OK) {
+        reader_fail(&r->result, strerror(errno));
+        r->done = true;
+    } else if (reader_begin(&r->reader, c->control.fd, &what, &r->result) != ERR_OK) {
+        child_signal(c, SIGKILL);
     }
-    reader_run(&reading, result, &p->secrets);
-    if (reading.memory_fd >= 0)
-        close(reading.memory_fd);
-    p->tls = result->tls;
-    if (!result->valid || test)
+    if (what.memory_fd >= 0)
+        close(what.memory_fd);
+}
+
+enum err parts_on_packets(struct supervisor *s, struct child *c) {
+    (void)c;
+    return reader_on_packets(&s->reading.reader);
+}
+
+void parts_on_exit(struct supervisor *s, struct child *c, const struct death *death) {
+    struct parts_reading *r = &s->reading;
+    struct parts *p = r->parts;
+    (void)c;
+    reader_end(&r->reader, death->well, r->late, &p->secrets);
+    p->tls = r->result.tls;
+    r->done = true;
+    if (!r->result.valid || r->reader.test)
         return;
     if (s->memory_fd >= 0)
         close(s->memory_fd);
     s->memory_fd = p->secrets.fd[READER_MEMORY];
     p->secrets.fd[READER_MEMORY] = -1;
+}
+
+uint64_t parts_tick(struct supervisor *s) {
+    struct parts_reading *r = &s->reading;
+    struct child *c = reader_child(s);
+    if (!c->pid || r->late)
+        return 0;
+    if (s->now_ms < r->until_ms && !s->stop && !s->lame)
+        return r->until_ms;
+    r->late = true;
+    child_signal(c, SIGKILL);
+    return 0;
 }
 
 static void send_part(struct supervisor *s, struct child *c, const struct parts *p, enum reader_part part,

@@ -3,25 +3,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/wipe.h"
 
-#ifdef BULKHEAD_SANITIZED
-enum { READER_MS = 60000 };
-#else
-enum { READER_MS = 10000 };
-#endif
-enum { MEANWHILE_MS = 20, VARIABLES_MAX = 1000, FDS_MAX = READER_PARTS + 1 };
+enum { VARIABLES_MAX = 1000, FDS_MAX = READER_PARTS + 1, PACKETS_PER_TURN = 256 };
 
 /* Environment variables that this reading has used: NAME=TEXT, where the environment has them. */
 static struct {
@@ -33,7 +24,7 @@ static bool ends(const char *text, size_t cap) {
     return memchr(text, '\0', cap) != NULL;
 }
 
-static void fail(struct reader_result *result, const char *why) {
+void reader_fail(struct reader_result *result, const char *why) {
     result->valid = 0;
     snprintf(result->message, sizeof result->message, "the configuration cannot be read: %s", why);
 }
@@ -198,93 +189,74 @@ static bool is_sound(const struct reader_result *result) {
     return ends(result->state.options.http_host, sizeof result->state.options.http_host);
 }
 
-/* True if fd can be read; false: it has taken too long, or has no use any more. */
-static bool wait_for(int fd, const struct reading *r, uint64_t until) {
-    struct pollfd waits[2] = {{fd, POLLIN, 0}, {r->meanwhile ? r->loop_fd : -1, POLLIN, 0}};
-    for (uint64_t now; (now = clock_mono_ms()) < until;) {
-        uint64_t left = until - now;
-        int ready = poll(waits, 2, r->meanwhile && left > MEANWHILE_MS ? MEANWHILE_MS : (int)left);
-        if (r->meanwhile && !r->meanwhile(r->owner))
-            return false;
-        if (ready > 0 && waits[0].revents)
-            return true;
+/* A packet of the reader. ERR_AGAIN: it was a question, and is answered; ERR_OK: it was the answer. */
+static enum err take_packet(struct reader *r, const void *packet, size_t len) {
+    const struct reader_ask *ask = packet;
+    if (len == sizeof *r->result) {
+        *r->result = *(const struct reader_result *)packet;
+        r->answered = true;
+        r->why = is_sound(r->result) ? NULL : "its reader answered what cannot be";
+        return r->why ? ERR_HOSTILE : ERR_OK;
     }
-    return false;
+    if (len != sizeof *ask || !ends(ask->name, sizeof ask->name) || answer(r->socket, ask) != ERR_OK) {
+        r->why = "its reader broke a rule";
+        return ERR_HOSTILE;
+    }
+    if (++r->asked < READER_ASKS_MAX)
+        return ERR_AGAIN;
+    r->why = "its reader does not come to an end";
+    return ERR_HOSTILE;
 }
 
-static const char *converse(int socket, const struct reading *r, const struct secrets *secrets, uint64_t until,
-                            struct reader_result *result) {
+enum err reader_on_packets(struct reader *r) {
     static union {
         struct reader_ask ask;
         struct reader_result result;
     } packet;
-    if (send_task(socket, r, secrets) != ERR_OK)
-        return "the command line is too long";
-    for (int asked = 0; asked < READER_ASKS_MAX; asked++) {
-        if (!wait_for(socket, r, until))
-            break;
-        ssize_t len = recv(socket, &packet, sizeof packet, MSG_DONTWAIT);
-        if (len == (ssize_t)sizeof packet.result) {
-            *result = packet.result;
-            return is_sound(result) ? NULL : "its reader answered what cannot be";
+    enum err e = r->why ? ERR_HOSTILE : r->answered ? ERR_OK : ERR_AGAIN;
+    for (int i = 0; i < PACKETS_PER_TURN && e == ERR_AGAIN; i++) {
+        ssize_t len = recv(r->socket, &packet, sizeof packet, MSG_DONTWAIT);
+        if (len < 0 && (errno == EAGAIN || errno == EINTR))
+            return ERR_AGAIN;
+        if (len <= 0) {
+            r->why = "its reader died";
+            return ERR_END;
         }
-        if (len == 0)
-            return "its reader died";
-        if (len != (ssize_t)sizeof packet.ask || !ends(packet.ask.name, sizeof packet.ask.name) ||
-            answer(socket, &packet.ask) != ERR_OK)
-            return "its reader broke a rule";
+        e = take_packet(r, &packet, (size_t)len);
     }
-    return "its reader does not come to an end";
+    return e;
 }
 
-/* It may have said all and hang; then it is killed. It has not been waited for, so its number is still its own. */
-static const char *bury(pid_t pid, int pidfd, const struct reading *r, uint64_t until) {
-    int status = 0;
-    bool ended = wait_for(pidfd, r, until);
-    kill(pid, SIGKILL);
-    waitpid(pid, &status, 0);
-    close(pidfd);
-    return !ended ? "its reader does not come to an end" : status ? "its reader died" : NULL;
-}
+/* ---- one reading ---- */
 
-/* A memory that is still mapped for writing, or too large, is none to rely on. */
-static const char *seal(const struct secrets *secrets) {
-    return secrets_seal(secrets) == ERR_OK ? NULL : "its reader left what cannot be sealed";
-}
-
-static const char *read_with(int socket, pid_t pid, int pidfd, const struct reading *r, struct secrets *secrets,
-                             struct reader_result *result) {
-    uint64_t until = clock_mono_ms() + (r->until_ms ? r->until_ms : READER_MS);
-    const char *why = converse(socket, r, secrets, until, result);
-    const char *end = bury(pid, pidfd, r, why ? 0 : until);
-    why = why ? why : end;
-    return why || r->test || !result->valid ? why : seal(secrets);
-}
-
-void reader_run(const struct reading *r, struct reader_result *result, struct secrets *secrets) {
-    const struct family_role *role = family_role(BULKHEAD__ROLE__ROLE_CONFIG);
-    int ends_of_pair[2] = {-1, -1}, pidfd;
-    pid_t pid;
-    const char *why = NULL;
+enum err reader_begin(struct reader *r, int socket, const struct reading *what, struct reader_result *result) {
+    *r = (struct reader){.socket = socket, .test = what->test, .result = result, .secrets = SECRETS_NONE};
     memset(result, 0, sizeof *result);
     used.count = 0;
-    *secrets = SECRETS_NONE;
-    if ((!r->test && secrets_make(secrets) != ERR_OK) ||
-        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends_of_pair) != 0 ||
-        spawn_child(r->spawner, role, role->uid_offset, STDERR_FILENO, ends_of_pair[1], &pid, &pidfd) != ERR_OK) {
-        why = strerror(errno);
-        if (ends_of_pair[1] >= 0)
-            close(ends_of_pair[1]);
-    } else {
-        close(ends_of_pair[1]);
-        why = read_with(ends_of_pair[0], pid, pidfd, r, secrets, result);
+    if (!r->test && secrets_make(&r->secrets) != ERR_OK) {
+        r->why = strerror(errno);
+        return ERR_SYSTEM;
     }
-    if (ends_of_pair[0] >= 0)
-        close(ends_of_pair[0]);
-    if (why)
-        fail(result, why);
-    if (!result->valid)
-        secrets_close(secrets);
+    enum err e = send_task(socket, what, &r->secrets);
+    if (e != ERR_OK)
+        r->why = e == ERR_LONG ? "the command line is too long" : "its reader takes no task";
+    return e;
+}
+
+void reader_end(struct reader *r, bool well, bool late, struct secrets *secrets) {
+    if (!r->why && late)
+        r->why = "its reader does not come to an end";
+    else if (!r->why && (!well || !r->answered))
+        r->why = "its reader died";
+    /* A memory that is still mapped for writing, or too large, is none to rely on. */
+    if (!r->why && !r->test && r->result->valid && secrets_seal(&r->secrets) != ERR_OK)
+        r->why = "its reader left what cannot be sealed";
+    if (r->why)
+        reader_fail(r->result, r->why);
+    if (!r->result->valid)
+        secrets_close(&r->secrets);
     else if (!r->test)
         wipe_variables();
+    *secrets = r->secrets;
+    r->secrets = SECRETS_NONE;
 }

@@ -11,8 +11,8 @@
  * says no all the same, or nothing, is killed, and its successor starts with the new settings. Nobody else is waited for
  * longer than ANSWER_MS either: a silent process is killed, in whatever stage.
  *
- * While the file is read the family goes on: the supervisor's loop turns inside that wait, so that a death meanwhile
- * costs no more than any other. A second HUP then waits for its turn, as it does in every other stage.
+ * While the file is read the family goes on: READING waits for the reader as PREPARING does for answers, so that a death
+ * meanwhile costs no more than any other. A second HUP waits for its turn in every stage.
  *
  * From ROUTERS on the new settings are the server's: who starts then starts with them. Who gets more goes before who
  * gives more: routers, then authd and the signer, then the edges.
@@ -25,7 +25,6 @@
 #include "base/log.h"
 #include "supervisor/files.h"
 #include "supervisor/notify.h"
-#include "supervisor/reader.h"
 #include "supervisor/supervisor.h"
 
 #ifdef BULKHEAD_SANITIZED
@@ -135,8 +134,7 @@ static void apply_own(struct supervisor *s, const struct options *old) {
         log_error("Could not write pidfile: %s: %s", o->pid_file, strerror(errno));
     if (strcmp(old->ports_file_dir, o->ports_file_dir) != 0) {
         files_remove_ports(old->ports_file_dir, supervisor_name(s));
-        files_write_ports(o->ports_file_dir, supervisor_name(s), o->host, s->settings.bound_port,
-                          s->parts.tls.given);
+        files_write_ports(o->ports_file_dir, supervisor_name(s), o->host, s->settings.bound_port, s->parts.tls.given);
     }
     if (old->max_connections != o->max_connections)
         places_resize(&s->places, settings_connections(s), s->now_ms);
@@ -210,22 +208,15 @@ static void ask(struct supervisor *s) {
     reload_go_on(s);
 }
 
-static bool turn_meanwhile(void *owner) {
-    struct supervisor *s = owner;
-    supervisor_turn(s);
-    return !s->stop && !s->lame;
-}
-
 static void say_too_late(const struct supervisor *s) {
     if (s->lame && !s->stop)
         log_error("Failed to reload server configuration: the server is a lame duck and ends soon; nothing has changed");
 }
 
-static void read_anew(struct supervisor *s) {
-    static struct reader_result result;
+/* The reader has ended. */
+static void on_reading(struct supervisor *s) {
     struct reloading *r = &s->reload;
-    r->stage = RELOAD_READING;
-    parts_read(s, false, turn_meanwhile, &r->parts, &result);
+    struct reader_result *result = &s->reading.result;
     if (s->stop || s->lame) {
         say_too_late(s);
         secrets_close(&r->parts.secrets);
@@ -237,18 +228,18 @@ static void read_anew(struct supervisor *s) {
         refuse(s, missing);
         return;
     }
-    join_lines(result.message);
-    if (!result.valid) {
-        refuse(s, result.message);
+    join_lines(result->message);
+    if (!result->valid) {
+        refuse(s, result->message);
         return;
     }
-    if (result.message[0])
-        log_warn("%s", result.message);
+    if (result->message[0])
+        log_warn("%s", result->message);
     arena_free(&r->arena);
     r->arena = (struct arena){0};
     r->changes = (struct reload_changes){0};
     struct text why = {.arena = &r->arena};
-    r->next = result.state;
+    r->next = result->state;
     if (reload_compare(&s->config, &r->next, &r->arena, &r->changes, &why) != ERR_OK) {
         text_add_byte(&why, '\0');
         refuse(s, why.at);
@@ -266,6 +257,13 @@ static void read_anew(struct supervisor *s) {
     settings_fill_from(&r->settings, &r->next.options);
     r->settings.generation = ++s->generation_count;
     ask(s);
+}
+
+static void read_anew(struct supervisor *s) {
+    s->reload.stage = RELOAD_READING;
+    parts_read(s, false, &s->reload.parts);
+    if (s->reading.done)
+        on_reading(s);
 }
 
 void reload_begin(struct supervisor *s) {
@@ -302,9 +300,13 @@ static void on_refusal(struct supervisor *s, const struct child *c, uint64_t why
     refuse(s, text);
 }
 
-/* Its successor has not been asked, and what it would start with is not what the others said yes to. */
+/* The reader has ended, or somebody who was asked: its successor has not been asked, and what it would start with is not what the others said yes to. */
 void reload_on_exit(struct supervisor *s, const struct child *c) {
     char text[64];
+    if (s->reload.stage == RELOAD_READING && c->role->role == BULKHEAD__ROLE__ROLE_CONFIG) {
+        on_reading(s);
+        return;
+    }
     if (s->reload.stage != RELOAD_PREPARING || c->role->reload != RELOAD_AUTH)
         return;
     snprintf(text, sizeof text, "%s died when it was asked", c->role->name);

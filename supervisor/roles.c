@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One row a role. */
 #include "supervisor/roles.h"
 
@@ -11,6 +12,7 @@ static const struct role_handlers table[FAMILY_ROLE_END] = {
                                      .settings = routers_settings,
                                      .on_answer = reload_on_answer},
     [BULKHEAD__ROLE__ROLE_AUTHD] = {.start = authd_start, .on_exit = authd_on_exit, .on_answer = reload_on_answer},
+    [BULKHEAD__ROLE__ROLE_CONFIG] = {.on_packets = parts_on_packets, .on_exit = parts_on_exit},
     [BULKHEAD__ROLE__ROLE_SIGNER] = {.start = signer_settle, .on_exit = signer_on_exit, .on_answer = reload_on_answer},
     [BULKHEAD__ROLE__ROLE_FRONTEND] = {.start = edges_start,
                                        .on_note = edges_on_note,

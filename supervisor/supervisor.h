@@ -9,6 +9,7 @@
 #define SUPERVISOR_SUPERVISOR_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -24,6 +25,7 @@
 #include "supervisor/links.h"
 #include "supervisor/listeners.h"
 #include "supervisor/places.h"
+#include "supervisor/reader.h"
 #include "supervisor/restarts.h"
 #include "supervisor/roles.h"
 #include "supervisor/secrets.h"
@@ -92,6 +94,16 @@ struct parts {
     struct secrets secrets;
 };
 
+/* The reading that goes on, or the last one. */
+struct parts_reading {
+    struct reader reader;
+    struct parts *parts; /* of whoever wanted it */
+    struct reader_result result;
+    uint64_t until_ms;
+    bool late; /* it was killed because it took too long, or nobody wants it any more */
+    bool done;
+};
+
 struct reloading {
     enum reload_stage stage;
     bool again;        /* was asked for once more meanwhile */
@@ -156,6 +168,7 @@ struct supervisor {
     uint64_t next_incarnation;
     uint64_t next_cid;
 
+    struct parts_reading reading;
     struct reloading reload;
     bool lame;
     uint64_t lame_closing_ms; /* when clients are closed; 0: they are, or there is no lame duck */
@@ -247,10 +260,12 @@ void logging_finish(struct supervisor *s);
 
 /* ---- parts.c ---- */
 
-/* Reads the configuration, with the command line and variables of the last time if there was one. meanwhile, or NULL: see
- * supervisor/reader.h; it gets s. result->valid: *p is the caller's. */
-struct reader_result;
-void parts_read(struct supervisor *s, bool test, bool (*meanwhile)(void *), struct parts *p, struct reader_result *result);
+/* Has the configuration read, with the command line and variables of the last time if there was one. It is over when
+ * s->reading.done is set, at once or in a later turn of the loop; if s->reading.result.valid, *p is the caller's. */
+void parts_read(struct supervisor *s, bool test, struct parts *p);
+enum err parts_on_packets(struct supervisor *s, struct child *c);
+void parts_on_exit(struct supervisor *s, struct child *c, const struct death *death);
+uint64_t parts_tick(struct supervisor *s); /* returns when to call again, 0: no need */
 
 /* Sends a child what it is to have out of p under that generation; most get nothing. */
 void parts_send(struct supervisor *s, struct child *c, struct parts *p, uint32_t generation);
@@ -289,7 +304,13 @@ void edges_on_note(struct supervisor *s, struct child *c, const struct note *not
 void edges_on_exit(struct supervisor *s, struct child *c, const struct death *death);
 
 /* From edge to edge: for (struct edge *e = edges_next(s, NULL); e; e = edges_next(s, e)). */
-struct edge *edges_next(struct supervisor *s, struct edge *edge);
+static inline struct edge *edges_next(struct supervisor *s, struct edge *edge) {
+    for (edge = edge ? edge + 1 : s->edge; edge < s->edge + LINKS_MAX; edge++) {
+        if (edge->child)
+            return edge;
+    }
+    return NULL;
+}
 
 /* The router begins: it is told of every link that is mapped. */
 void edges_router_begins(struct supervisor *s);
@@ -317,10 +338,5 @@ uint64_t reload_tick(struct supervisor *s); /* returns when to call again, 0: no
 void lame_begin(struct supervisor *s);
 void lame_on_done(struct supervisor *s, struct edge *edge); /* it has no client left, or is dead */
 uint64_t lame_tick(struct supervisor *s); /* returns when to call again, 0: no need */
-
-/* ---- main.c ---- */
-
-/* One turn of the loop without a wait, for a place that waits for something else. */
-void supervisor_turn(struct supervisor *s);
 
 #endif

@@ -114,14 +114,14 @@ void watch_begin(struct supervisor *s) {
 uint64_t watch_tick(struct supervisor *s) {
     uint32_t wanted_ms = hangs_look_ms(s->hang_ms);
     uint64_t elapsed_ms = s->now_ms - s->watch_ms;
-    if (s->stop)
+    if (s->stop || !s->hang_ms)
         return 0;
     if (elapsed_ms < wanted_ms)
         return s->watch_ms + wanted_ms;
     bool on_time = elapsed_ms < wanted_ms + wanted_ms / 2;
     s->watch_ms = s->now_ms;
     for (uint32_t i = 0; i < FAMILY_UIDS; i++) {
-        if (s->child[i].pid && !s->child[i].blamed && !s->child[i].dismissed)
+        if (s->child[i].pid && !s->child[i].blamed && !s->child[i].dismissed && !(s->child[i].role->gifts & GIFT_BRIEF))
             look_at(s, &s->child[i], elapsed_ms, on_time);
     }
     return s->watch_ms + wanted_ms;

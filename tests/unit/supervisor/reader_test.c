@@ -5,6 +5,7 @@
 
 #include <check.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,9 +13,12 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "ipc/settings.h"
+#include "supervisor/spawn.h"
 #include "tests/unit/unit.h"
 
 static const uint8_t key[RELOAD_KEY_BYTES];
@@ -153,16 +157,35 @@ static int play_reader(void) {
 
 /* ---- the tests ---- */
 
+/* True if fd can be read in time. */
+static bool wait_for(int fd, uint64_t until_ms) {
+    uint64_t now_ms = clock_mono_ms();
+    return poll(&(struct pollfd){fd, POLLIN, 0}, 1, now_ms < until_ms ? (int)(until_ms - now_ms) : 0) > 0;
+}
+
+/* One reading, from the start of the process to its end. */
 static void run(const char *word, bool test, int memory_fd) {
     char *argv[] = {(char *)(uintptr_t)word, NULL};
-    struct reading reading = {.spawner = &spawner,
-                              .argc = 1,
-                              .argv = argv,
-                              .key = key,
-                              .test = test,
-                              .memory_fd = memory_fd,
-                              .until_ms = strstr(word, "hang") ? 200 : 0};
-    reader_run(&reading, &result, &secrets);
+    struct reading what = {.argc = 1, .argv = argv, .key = key, .test = test, .memory_fd = memory_fd};
+    const struct family_role *role = family_role(BULKHEAD__ROLE__ROLE_CONFIG);
+    uint64_t until_ms = clock_mono_ms() + (strstr(word, "hang") ? 200 : READER_MS);
+    struct reader reader;
+    int ends[2], pidfd, status = 0;
+    pid_t pid;
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    ck_assert_int_eq(fcntl(ends[0], F_SETFL, O_NONBLOCK), 0);
+    ck_assert_int_eq(spawn_child(&spawner, role, role->uid_offset, STDERR_FILENO, ends[1], &pid, &pidfd), ERR_OK);
+    close(ends[1]);
+    enum err e = reader_begin(&reader, ends[0], &what, &result);
+    for (e = e == ERR_OK ? ERR_AGAIN : e; e == ERR_AGAIN && wait_for(ends[0], until_ms);)
+        e = reader_on_packets(&reader);
+    bool late = (e == ERR_AGAIN || e == ERR_OK) && !wait_for(pidfd, until_ms);
+    if (late || e != ERR_OK)
+        kill(pid, SIGKILL);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    reader_end(&reader, status == 0, late, &secrets);
+    close(ends[0]);
+    close(pidfd);
 }
 
 static bool has_secrets(void) {

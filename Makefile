@@ -55,7 +55,7 @@ LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -pthread
 TLSLIBS := $(shell pkg-config --libs openssl 2>/dev/null)
 
 # A folder is a library of all its sources but the mains; an executable is one main and the libraries below it.
-LOWER   := config ipc shm nats base
+LOWER   := edge config ipc shm nats base
 DAEMONS := supervisor frontend router authd
 MAINS   := supervisor/main.c supervisor/logd_main.c frontend/main.c router/main.c authd/main.c authd/signer_main.c \
            config/reader_main.c config/print_main.c

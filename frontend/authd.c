@@ -21,12 +21,12 @@ enum { NONCES_LOW = NONCES / 4 };
 /* ---- numbers ---- */
 
 uint32_t number_take(struct frontend *f, enum asked_for what) {
-    uint32_t number = NO_NUMBER;
+    uint32_t number = EDGE_NO_NUMBER;
     if (f->number_free_count > 0)
         number = f->number_free[--f->number_free_count];
     else if (f->number_high < SOFT_CONNS_MAX)
         number = f->number_high++;
-    if (number != NO_NUMBER) {
+    if (number != EDGE_NO_NUMBER) {
         f->generation[number]++;
         f->asked[number] = (struct asked){what, NULL};
     }
@@ -55,7 +55,7 @@ static void stock_refill(struct frontend *f) {
         return;
     while (f->stock_count + f->stock_asked < STOCK) {
         uint32_t number = number_take(f, ASKED_STOCK);
-        if (number == NO_NUMBER)
+        if (number == EDGE_NO_NUMBER)
             return;
         Bulkhead__Login login = BULKHEAD__LOGIN__INIT;
         login.id = login.conn = number;

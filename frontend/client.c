@@ -17,7 +17,7 @@ struct client *client_new(struct frontend *f, int fd) {
     if (!c)
         return NULL;
     c->fd = fd;
-    c->number = NO_NUMBER;
+    c->edge.number = EDGE_NO_NUMBER;
     c->options = RECORD_ECHO | RECORD_VERBOSE | RECORD_PEDANTIC;
     c->window_cap = WINDOW_FIRST_UNITS;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};

@@ -57,13 +57,13 @@ static enum op_result change_options(struct frontend *f, struct client *c, uint8
     uint8_t old = c->options;
     if (options == old)
         return OP_DONE;
-    if (!link_journal_reserve(f, 1)) {
+    if (!edge_journal_reserve(&f->journal, 1)) {
         client_no_memory(f, c);
         return OP_ENDED;
     }
     if (!link_small(f, c, RECORD_OPTIONS, options))
         return OP_PAUSE;
-    link_journal(f, RECORD_OPTIONS, c->number, old, 0);
+    link_journal(f, RECORD_OPTIONS, c->edge.number, old, 0);
     c->options = options;
     return OP_DONE;
 }

@@ -58,7 +58,7 @@ static enum err on_prepare(struct channel *c, void *owner, const void *message, 
         f->change.prepared = false;
         return note_send(c, NOTE_PREPARED, generation, SETTINGS_BAD);
     }
-    return settings_prepare(&f->change, c, message, f->have_link ? f->ingress.cap : UINT64_MAX);
+    return settings_prepare(&f->change, c, message, f->have_link ? f->link.ingress.cap : UINT64_MAX);
 }
 
 /* PINGs that are due later than they would be now come sooner. */
@@ -102,28 +102,12 @@ static enum err on_shed(struct channel *c, void *owner, const void *message, con
 static enum err on_link(struct channel *c, void *owner, const void *message, const int *fds) {
     struct frontend *f = owner;
     const Bulkhead__Link *m = message;
-    enum err e = ring_map(&f->ingress_map, fds[0], fds[1], true);
-    if (e == ERR_OK)
-        e = ring_map(&f->egress_map, fds[2], fds[3], false);
-    if (e == ERR_OK)
-        e = ring_map(&f->replay_map, fds[4], fds[5], true);
-    for (int i = 0; i < 6; i++)
-        close(fds[i]);
-    f->bell_out = fds[6];
-    f->bell_in = fds[7];
-    if (e == ERR_OK)
-        e = ring_writer_open(&f->ingress, &f->ingress_map);
-    if (e == ERR_OK)
-        e = ring_reader_open(&f->egress, &f->egress_map);
-    if (e == ERR_OK)
-        e = ring_writer_open(&f->replay, &f->replay_map);
+    enum err e = edge_link_open(&f->link, fds);
     if (e != ERR_OK)
         return e;
-    f->link = m->link;
-    f->incarnation = m->incarnation;
     f->have_link = true;
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &f->bell_in};
-    if (epoll_ctl(f->epoll, EPOLL_CTL_ADD, f->bell_in, &event) != 0)
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &f->link.bell_in};
+    if (epoll_ctl(f->epoll, EPOLL_CTL_ADD, f->link.bell_in, &event) != 0)
         return ERR_SYSTEM;
     c->state = STATE_LINKED;
     return note_send(c, NOTE_MAPPED, m->link, m->incarnation);

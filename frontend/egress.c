@@ -35,10 +35,6 @@ struct delivery {
 
 static struct delivery delivery; /* large, and one at a time */
 
-_Noreturn static void unsound(const char *what) {
-    log_die("The router sent what it cannot send: %s; this frontend starts anew", what);
-}
-
 static uint32_t put_number(char *to, uint32_t n) {
     char digits[10];
     uint32_t len = 0;
@@ -87,7 +83,7 @@ static void delivery_begin(struct frontend *f, const struct record *rec, const s
     struct view reply = view_of((const char *)f->names + rec->subject_len, rec->reply_len);
     if (unlikely(rec->subject_len == 0 || (name_look(subject.at, subject.len) & NAME_DIRTY) ||
                  (rec->reply_len != 0 && (name_look(reply.at, reply.len) & NAME_DIRTY))))
-        unsound("a name that could end a line");
+        edge_link_unsound("a name that could end a line");
     d->subject = subject;
     d->payload = at + parts->payload;
     d->payload_len = rec->payload_len;
@@ -160,7 +156,7 @@ static void deliver_all(struct frontend *f, const struct record *rec, const stru
         memcpy(&t, at + parts->targets + 8 * (size_t)i, sizeof t);
         struct fsub *s = sub_at(f, t.slot + 1);
         if (unlikely(!s || s->number != t.conn))
-            unsound("a delivery for a slot that is not in use");
+            edge_link_unsound("a delivery for a slot that is not in use");
         struct client *c = f->by_number[s->number];
         if (!delivery.uncounted)
             s->delivered++;
@@ -180,7 +176,7 @@ static void deliver_all(struct frontend *f, const struct record *rec, const stru
 static struct client *client_of(struct frontend *f, uint32_t number) {
     struct client *c = number < f->number_high ? f->by_number[number] : NULL;
     if (!c)
-        unsound("an answer for a connection that is not in use");
+        edge_link_unsound("an answer for a connection that is not in use");
     return c;
 }
 
@@ -203,7 +199,7 @@ static const char *deny_format(uint32_t why, bool queue) {
     case RECORD_DENY_REMOVED:
         return NATS_ERR_DENY_SUB_REMOVED;
     default:
-        unsound("an unknown reason of a refusal");
+        edge_link_unsound("an unknown reason of a refusal");
     }
 }
 
@@ -216,13 +212,13 @@ static struct view denied_sid(struct frontend *f, const struct record *rec, cons
                               const uint8_t *at) {
     struct record_target t;
     if (rec->target_count != (denies_publish(rec->aux) ? 0 : 1))
-        unsound("a refusal that does not name what it refuses");
+        edge_link_unsound("a refusal that does not name what it refuses");
     if (denies_publish(rec->aux))
         return view_of(NULL, 0);
     memcpy(&t, at + parts->targets, sizeof t);
     const struct fsub *s = sub_at(f, t.slot + 1);
     if (!s || s->number != rec->conn || t.conn != rec->conn)
-        unsound("the end of a subscription that is not there");
+        edge_link_unsound("the end of a subscription that is not there");
     f->denied_slot = rec->aux == RECORD_DENY_REMOVED ? 0 : t.slot + 1;
     return sub_sid(f, s);
 }
@@ -359,7 +355,7 @@ static void all_resumed(struct frontend *f) {
 static void slot_free(struct frontend *f, const struct record *rec, const struct client *c) {
     struct fsub *s = sub_at(f, rec->aux + 1);
     if (!s || s->number != rec->conn)
-        unsound("the end of a slot that is not in use");
+        edge_link_unsound("the end of a slot that is not in use");
     if (unlikely(log_traces()) && c->state < CLIENT_FAILED && f->denied_slot != rec->aux + 1)
         client_trace_end(c, sub_sid(f, s));
     f->denied_slot = 0;
@@ -380,7 +376,7 @@ static void answer(struct frontend *f, const struct record *rec, const struct re
         break;
     case RECORD_CONN_FREE:
         if (!(c->flags & CLIENT_CLOSE_TOLD))
-            unsound("the end of a connection that was not closed");
+            edge_link_unsound("the end of a connection that was not closed");
         ends_freed(f, c);
         break;
     case RECORD_OK:
@@ -405,7 +401,7 @@ static void answer(struct frontend *f, const struct record *rec, const struct re
             resumed(f, c);
         break;
     default:
-        unsound("a record of an unknown type");
+        edge_link_unsound("a record of an unknown type");
     }
 }
 
@@ -416,10 +412,7 @@ static void give_back(struct frontend *f) {
         out_flush_dirty(f);
         out_return_borrowed(f);
     }
-    ring_release(&f->egress);
-    ring_fence();
-    if (ring_reader_must_ring(&f->egress))
-        link_ring(f);
+    edge_link_release(&f->link);
 }
 
 /* With more subscriptions than caches hold: fetches what the next records will look up. Hints only, nothing is believed. */
@@ -442,7 +435,7 @@ static void look_ahead(const struct frontend *f, const uint8_t *at, uint64_t rea
 }
 
 static void drain(struct frontend *f) {
-    struct ring_reader *ring = &f->egress;
+    struct ring_reader *ring = &f->link.egress;
     uint64_t taken = 0;
     bool more = false;
     while (ring_ready(ring) > 0) {
@@ -452,9 +445,9 @@ static void drain(struct frontend *f) {
         if (unlikely(f->sub_count > SPREAD_SUBS))
             look_ahead(f, at, ring_ready(ring));
         if (unlikely(record_take(&rec, &parts, at, ring_ready(ring), RECORD_TO_EDGE) != ERR_OK))
-            unsound("a malformed record");
+            edge_link_unsound("a malformed record");
         if (unlikely(more != (rec.type == RECORD_DELIVER_MORE)))
-            unsound("a fan-out without its message");
+            edge_link_unsound("a fan-out without its message");
         if (rec.type == RECORD_DELIVER)
             delivery_begin(f, &rec, &parts, at);
         if (rec.type == RECORD_DELIVER || rec.type == RECORD_DELIVER_MORE) {
@@ -475,20 +468,16 @@ static void drain(struct frontend *f) {
         }
     }
     if (more)
-        unsound("a fan-out that does not end");
+        edge_link_unsound("a fan-out that does not end");
     give_back(f);
 }
 
 void egress_run(struct frontend *f) {
-    if (!ring_writer_refresh(&f->ingress) || !ring_reader_refresh(&f->egress))
-        unsound("a position that cannot be");
-    uint64_t consumed = f->ingress.consumed_pos;
-    f->consumed_acted = consumed;
-    f->owed_pos = ring_reader_owed(&f->egress); /* after consumed, as produced */
+    edge_link_look(&f->link);
     f->again = false;
-    if (ring_ready(&f->egress) > 0)
+    if (ring_ready(&f->link.egress) > 0)
         drain(f);
-    link_journal_trim(f, consumed);
+    edge_journal_trim(&f->journal, f->link.consumed_acted);
     fence_pass(f);
     link_window_pass(f);
 }

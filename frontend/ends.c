@@ -68,7 +68,7 @@ static void leave(struct frontend *f, struct client *c) {
     close_socket(f, c);
     c->state = CLIENT_GONE;
     memory_leaves(f, c);
-    if (c->number != NO_NUMBER)
+    if (c->edge.number != EDGE_NO_NUMBER)
         owes(f, c);
     else
         free(c);
@@ -77,7 +77,7 @@ static void leave(struct frontend *f, struct client *c) {
 /* Its number is free when its subscriptions have gone: until then they are found by it. */
 void ends_freed(struct frontend *f, struct client *c) {
     check(c->state == CLIENT_GONE);
-    f->by_number[c->number] = NULL;
+    f->by_number[c->edge.number] = NULL;
     list_remove(&c->owes);
     list_add(&f->freed, &c->ended);
 }
@@ -90,7 +90,7 @@ void ends_empty(struct frontend *f) {
         if (!sub_drop_some(f, c, &most))
             return;
         list_remove(&c->ended);
-        number_free(f, c->number);
+        number_free(f, c->edge.number);
         free(c);
     }
 }

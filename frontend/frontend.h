@@ -21,7 +21,7 @@
  *   connect.c   CONNECT
  *   subs.c      subscriptions: slots, sids; the truth for a replay
  *   memory.c    what clients hold: its bounds, and who is closed when there is too much
- *   link.c      the rings, the journal of records that the router has not consumed, fences
+ *   link.c      fences, windows, records that are owed (edge/ has the rings and the journal)
  *   egress.c    the router's records to protocol lines
  *   output.c    what waits to be written to a client
  *   timers.c    pings, deadlines, the end of a stall
@@ -29,7 +29,7 @@
  *   authd.c     the conversation with authd: policy, numbers, bindings and nonces ahead
  *   secrets.c   memory for credentials
  *   tls*.c      TLS; see tls.h
- *   replay.c    the state as of `consumed`, for a new router
+ *   replay.c    what a new router is told (edge/replay.h)
  *   control.c   what the supervisor says
  *   lame.c      a lame duck's end, and connections without a place
  *
@@ -46,6 +46,9 @@
 #include "base/hash.h"
 #include "base/list.h"
 #include "base/pool.h"
+#include "edge/journal.h"
+#include "edge/link.h"
+#include "edge/replay.h"
 #include "ipc/channel.h"
 #include "ipc/nonce.h"
 #include "ipc/settings.h"
@@ -85,7 +88,6 @@ enum {
     LINGER_MS = 100,         /* for a refused connection's text */
     FENCE_BYTES = 16 * 1024, /* with so many bytes of lines behind a fence a PING waits for it to pass */
 };
-#define NO_NUMBER UINT32_MAX
 
 enum client_state {
     CLIENT_OPEN,   /* INFO is out; it has no identity yet */
@@ -137,21 +139,20 @@ struct piece {
 };
 
 struct client {
+    struct edge_conn edge; /* first; edge.number is EDGE_NO_NUMBER before BIND */
     int fd;          /* -1: closed */
     uint8_t state;   /* enum client_state */
     uint8_t options; /* enum record_options, as CONNECT asked */
     uint16_t peer_port;
     uint32_t flags;        /* enum client_flag */
-    uint32_t number;       /* on the link; NO_NUMBER before BIND */
     uint32_t first_sub;    /* head of the list over struct fsub's conn_next; 0: none (slots count from 1 here) */
     uint64_t cid;          /* the connection's id, as clients and log lines have it */
-    uint64_t last_pos;     /* ingress position behind its last record */
     uint64_t window_pos;   /* ingress position behind the last record of its previous half window */
     uint32_t window_units; /* used of the present half window */
     uint32_t window_cap;   /* units that it may send before the router must have handled all; 0: a whole window */
     uint64_t window_work;  /* ring_writer_work when the connection began to wait for its window */
     uint32_t stall_no;     /* f->stall_no when its window had become whole; 0: it is not whole */
-    char *fence;           /* lines that wait for last_pos to be consumed */
+    char *fence;           /* lines that wait for edge.last_pos to be consumed */
     uint32_t fence_len, fence_cap;
     uint32_t fence_asked;    /* fence_len when fence_owed was loaded */
     uint64_t fence_owed;     /* egress position that must be read first, because the link spills; 0: not loaded yet */
@@ -187,22 +188,13 @@ struct client {
 
 /* One subscription, from SUB until SLOT_FREE. 36 bytes. */
 struct fsub {
-    uint32_t number;    /* of its connection; NO_NUMBER: the slot is free, and conn_next is the next free one */
+    uint32_t number;    /* of its connection; EDGE_NO_NUMBER: the slot is free, and conn_next is the next free one */
     uint32_t delivered; /* messages taken out of the egress ring since SUB */
     uint32_t max;       /* messages, as UNSUB asked; 0: no maximum */
     uint32_t conn_next, conn_prev, sid_next;
     uint16_t subject_len, queue_len, sid_len;
     bool outside;  /* the piece holds a pointer to the text instead of the text */
     uint32_t text; /* a piece of f->texts: sid, subject, queue */
-};
-
-/* A state record that the router may not have consumed yet. */
-struct journal {
-    uint64_t end_pos; /* ingress position behind the record */
-    uint32_t id;      /* slot or connection number */
-    uint8_t type;     /* enum record_type */
-    uint8_t old_flag; /* OPTIONS, GATE: the state before the record */
-    uint32_t old_max; /* UNSUB: the maximum before the record */
 };
 
 /* A binding that was sealed ahead, for a connection without credentials. */
@@ -253,18 +245,10 @@ struct frontend {
     uint64_t now_ns, now_ms;
 
     /* the link */
-    uint32_t link;
-    uint64_t incarnation;
-    int bell_in, bell_out;
-    struct ring_map ingress_map, egress_map, replay_map;
-    struct ring_writer ingress, replay;
-    struct ring_reader egress;
-    uint64_t owed_pos;       /* ring_reader_owed of the egress ring, loaded after consumed_acted */
-    uint64_t consumed_acted; /* ingress consumed_pos that egress_run used last: fences up to it have passed */
-    bool ring_full;          /* a record found no room in the ingress ring */
+    struct edge_link link;
+    struct edge_journal journal; /* ids: slots as records carry them, numbers */
+    struct edge_replay replay;
     bool again;              /* a fence may pass at once: one more turn before sleeping */
-    struct journal *journal; /* a ring of entries, oldest at journal_at */
-    uint32_t journal_at, journal_count, journal_cap;
 
     /* connections by number */
     struct client **by_number;
@@ -333,27 +317,17 @@ struct frontend {
     uint64_t lame_due_ms, lame_due_ns; /* when the next client is closed; 0: never */
     uint32_t lame_pace_us;
 
-    /* replay being written */
-    uint8_t *snapshot;
-    uint64_t snapshot_len, snapshot_at, snapshot_cap;
-
     uint8_t names[2 * (RECORD_TEXT_MAX + 1) + NAME_PAD]; /* subject and reply of the record being delivered */
     char read[READ_BYTES];
     size_t read_left; /* bytes of read that input_wipe must wipe */
 };
 
 /* ---- link.c ---- */
-/* Room for a record of len bytes, or null: the ring is full. Fill it, then link_put. */
-uint8_t *link_claim(struct frontend *f, uint64_t len);
+/* As edge_link_put and edge_link_small, and the record counts in c's window. */
 void link_put(struct frontend *f, struct client *c, uint64_t len);
-/* A record without texts; false: the ring is full. */
 bool link_small(struct frontend *f, struct client *c, enum record_type type, uint32_t aux);
-void link_publish(struct frontend *f);
-void link_ring(struct frontend *f);
-/* Room for so many entries; false: no memory. Asked for before the records are made, so that no record is without its entry. */
-bool link_journal_reserve(struct frontend *f, uint32_t count);
+/* An entry for the record that was put last; room is reserved before the record is made, so that none is without its entry. */
 void link_journal(struct frontend *f, enum record_type type, uint32_t id, uint8_t old_flag, uint32_t old_max);
-void link_journal_trim(struct frontend *f, uint64_t consumed);
 /* True if c may make another record. False: it has enough in the ring already and is woken when the router has come on; so
  * one connection's flood never makes the others wait long. */
 bool link_window(struct frontend *f, struct client *c);
@@ -573,7 +547,7 @@ bool login_can_greet(struct frontend *f); /* INFO can be written */
 void login_greet(struct frontend *f, struct client *c); /* a nonce for its INFO, if it is to have one */
 /* identity_bind with a binding from the stock; OP_PAUSE also if there is none yet. */
 enum op_result login_stock_bind(struct frontend *f, struct client *c);
-uint32_t number_take(struct frontend *f, enum asked_for what); /* in a new generation; NO_NUMBER: none left */
+uint32_t number_take(struct frontend *f, enum asked_for what); /* in a new generation; EDGE_NO_NUMBER: none left */
 void number_free(struct frontend *f, uint32_t number);
 
 /* ---- tls.c, tls_sign.c ---- */
@@ -608,7 +582,6 @@ void tls_describe(const struct frontend *f, struct info *info);
 
 /* ---- replay.c ---- */
 void replay_begin(struct frontend *f, uint32_t epoch);
-void replay_write(struct frontend *f);
 
 /* ---- lame.c ---- */
 void lame_begin(struct frontend *f, uint32_t wait_us, uint32_t pace_us); /* ipc/control.proto, LameDuck */

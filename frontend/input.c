@@ -147,7 +147,7 @@ static size_t run(struct frontend *f, struct client *c, char *at, size_t len) {
         c->flags &= ~(uint32_t)CLIENT_TRACED;
         if (unlikely(done == OP_PAUSE)) {
             c->flags |= CLIENT_HELD | CLIENT_TRACED;
-            if (f->ring_full)
+            if (f->link.ring_full)
                 client_wake(f, c); /* tried again as soon as there is room */
             break;
         }

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The frontend's end of its link: records into the ingress ring, the journal of those that the router has not consumed, and
- * the lines that wait for it.
+/* What waits for the router on the frontend's link: windows, fences, records that found no room.
  *
  * A fence is a line that promises that all its client sent before has taken effect (PONG), or that simply comes after it in
  * the protocol (-ERR, +OK, the end). It is written when the router has consumed the client's last record and the egress ring
@@ -8,10 +7,8 @@
  * parser makes no new record: so each line comes in its place, and one fence per connection is enough. A PING makes no record, so it
  * may join a fence that stands, until that holds FENCE_BYTES; from there on it waits as every other operation does.
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -19,44 +16,24 @@
 
 enum { FENCE_FIRST = 64, FENCE_BYTES_MAX = FENCE_BYTES + 4096 /* a second INFO and a last -ERR come on top */ };
 
-uint8_t *link_claim(struct frontend *f, uint64_t len) {
-    if (likely(ring_has_room(&f->ingress, ring_round(len), 0)))
-        return ring_head(&f->ingress);
-    if (f->ingress.broken)
-        log_die("The router moved a position of its ring to where it cannot be; this frontend starts anew");
-    f->ring_full = true;
-    return NULL;
-}
-
-void link_put(struct frontend *f, struct client *c, uint64_t len) {
-    ring_advance(&f->ingress, len);
-    c->last_pos = f->ingress.head_pos;
+static void charge(struct client *c, uint64_t len) {
     c->window_units += (uint32_t)len + RECORD_UNITS;
 }
 
+void link_put(struct frontend *f, struct client *c, uint64_t len) {
+    edge_link_put(&f->link, &c->edge, len);
+    charge(c, len);
+}
+
 bool link_small(struct frontend *f, struct client *c, enum record_type type, uint32_t aux) {
-    uint8_t *at = link_claim(f, RECORD_HEADER);
-    if (!at)
+    if (!edge_link_small(&f->link, &c->edge, type, aux))
         return false;
-    struct record rec = {.len = RECORD_HEADER, .type = (uint8_t)type, .conn = c->number, .aux = aux};
-    memcpy(at, &rec, sizeof rec);
-    link_put(f, c, RECORD_HEADER);
+    charge(c, RECORD_HEADER);
     return true;
 }
 
-void link_publish(struct frontend *f) {
-    if (f->ingress.head_pos == f->ingress.produced_pos)
-        return;
-    ring_publish(&f->ingress);
-    ring_fence();
-    if (ring_writer_must_ring(&f->ingress))
-        link_ring(f);
-}
-
-void link_ring(struct frontend *f) {
-    char bell = 1;
-    if (write(f->bell_out, &bell, 1) < 0 && errno != EAGAIN && errno != EPIPE)
-        log_debug("The router's doorbell does not take a ring");
+void link_journal(struct frontend *f, enum record_type type, uint32_t id, uint8_t old_flag, uint32_t old_max) {
+    edge_journal_add(&f->journal, f->link.ingress.head_pos, type, id, old_flag, old_max);
 }
 
 /* ---- the window ----
@@ -77,7 +54,7 @@ void link_window_begin(struct client *c, uint32_t units) {
 }
 
 static void window_wait(struct frontend *f, struct client *c) {
-    c->window_work = ring_writer_work(&f->ingress);
+    c->window_work = ring_writer_work(&f->link.ingress);
     list_add(&f->deferred, &c->waits);
 }
 
@@ -87,8 +64,8 @@ static bool window_grows(struct frontend *f, struct client *c) {
         link_window_begin(c, WINDOW_FIRST_UNITS);
     if (c->window_units < c->window_cap)
         return true;
-    c->window_pos = c->last_pos;
-    if (c->last_pos > f->consumed_acted) {
+    c->window_pos = c->edge.last_pos;
+    if (c->edge.last_pos > f->link.consumed_acted) {
         window_wait(f, c);
         return false;
     }
@@ -106,12 +83,12 @@ bool link_window(struct frontend *f, struct client *c) {
         return window_grows(f, c);
     if (likely(c->window_units < (f->now_ms < f->shared_until_ms ? WINDOW_SHARED_UNITS : WINDOW_UNITS)))
         return true;
-    if (c->window_pos > f->ingress.consumed_pos && ring_writer_refresh(&f->ingress) &&
-        c->window_pos > f->ingress.consumed_pos) {
+    if (c->window_pos > f->link.ingress.consumed_pos && ring_writer_refresh(&f->link.ingress) &&
+        c->window_pos > f->link.ingress.consumed_pos) {
         window_wait(f, c);
         return false;
     }
-    c->window_pos = c->last_pos;
+    c->window_pos = c->edge.last_pos;
     c->window_units = 0;
     return true;
 }
@@ -125,50 +102,16 @@ static void window_shrink(struct client *c) {
 }
 
 void link_window_pass(struct frontend *f) {
-    uint64_t work = ring_writer_work(&f->ingress);
+    uint64_t work = ring_writer_work(&f->link.ingress);
     for (struct list_link *link = f->deferred.head.next, *next; link != &f->deferred.head; link = next) {
         struct client *c = list_entry(link, struct client, waits);
         next = link->next;
-        if (c->window_pos > f->ingress.consumed_pos)
+        if (c->window_pos > f->link.ingress.consumed_pos)
             continue;
         list_remove(link);
         if (unlikely((int64_t)(work - c->window_work) > WINDOW_DEAR_WORK)) /* a new router counts from 0 */
             window_shrink(c);
         client_wake(f, c);
-    }
-}
-
-/* ---- the journal ---- */
-
-bool link_journal_reserve(struct frontend *f, uint32_t count) {
-    if (likely(f->journal_count + count <= f->journal_cap))
-        return true;
-    uint32_t cap = f->journal_cap ? 2 * f->journal_cap : 256; /* more than any caller reserves */
-    struct journal *grown = malloc(cap * sizeof *grown);
-    if (!grown)
-        return false;
-    for (uint32_t i = 0; i < f->journal_count; i++)
-        grown[i] = f->journal[(f->journal_at + i) % f->journal_cap];
-    free(f->journal);
-    f->journal = grown;
-    f->journal_at = 0;
-    f->journal_cap = cap;
-    return true;
-}
-
-void link_journal(struct frontend *f, enum record_type type, uint32_t id, uint8_t old_flag, uint32_t old_max) {
-    check(f->journal_count < f->journal_cap);
-    f->journal[(f->journal_at + f->journal_count++) % f->journal_cap] =
-        (struct journal){f->ingress.head_pos, id, (uint8_t)type, old_flag, old_max};
-}
-
-void link_journal_trim(struct frontend *f, uint64_t consumed) {
-    while (f->journal_count > 0) {
-        const struct journal *j = &f->journal[f->journal_at];
-        if (j->end_pos > consumed)
-            return;
-        f->journal_at = (f->journal_at + 1) % f->journal_cap;
-        f->journal_count--;
     }
 }
 
@@ -206,28 +149,28 @@ void fence_add(struct frontend *f, struct client *c, const char *text, size_t le
     if (len > 0)
         memcpy(c->fence + c->fence_len, text, len);
     c->fence_len += (uint32_t)len;
-    f->again |= c->last_pos <= f->ingress.consumed_pos;
+    f->again |= c->edge.last_pos <= f->link.ingress.consumed_pos;
     list_add(&f->fenced, &c->fenced);
 }
 
 /* All that the router had for us when it had consumed the client's last record has been read. A line that was added since then
  * asks anew. */
 static bool fence_drained(struct frontend *f, struct client *c) {
-    if (likely(f->owed_pos <= f->egress.tail_pos))
+    if (likely(f->link.owed_pos <= f->link.egress.tail_pos))
         return true;
     if (c->fence_owed == 0 || c->fence_asked != c->fence_len) {
-        c->fence_owed = f->owed_pos;
+        c->fence_owed = f->link.owed_pos;
         c->fence_asked = c->fence_len;
     }
-    return c->fence_owed <= f->egress.tail_pos;
+    return c->fence_owed <= f->link.egress.tail_pos;
 }
 
 void fence_pass(struct frontend *f) {
-    uint64_t consumed = f->consumed_acted; /* not a later look: owed_pos and what was drained go with it */
+    uint64_t consumed = f->link.consumed_acted; /* not a later look: owed_pos and what was drained go with it */
     for (struct list_link *link = f->fenced.head.next, *next; link != &f->fenced.head; link = next) {
         struct client *c = list_entry(link, struct client, fenced);
         next = link->next;
-        if (c->last_pos > consumed || !fence_drained(f, c))
+        if (c->edge.last_pos > consumed || !fence_drained(f, c))
             continue;
         list_remove(link);
         c->fence_owed = 0;
@@ -255,15 +198,15 @@ void owes(struct frontend *f, struct client *c) {
 
 /* GATE and CLOSE, which may have found the ring full. False: it still is, or memory is short. */
 static bool pay(struct frontend *f, struct client *c) {
-    if (c->number == NO_NUMBER || (c->flags & CLIENT_CLOSE_TOLD))
+    if (c->edge.number == EDGE_NO_NUMBER || (c->flags & CLIENT_CLOSE_TOLD))
         return true;
-    if (!link_journal_reserve(f, 1))
+    if (!edge_journal_reserve(&f->journal, 1))
         return false;
     if (c->state == CLIENT_GONE) {
         if (!link_small(f, c, RECORD_CLOSE, 0))
             return false;
         c->flags |= CLIENT_CLOSE_TOLD;
-        link_journal(f, RECORD_CLOSE, c->number, 0, 0);
+        link_journal(f, RECORD_CLOSE, c->edge.number, 0, 0);
         return true;
     }
     bool gated = c->flags & CLIENT_GATED, told = c->flags & CLIENT_GATE_TOLD, drains = c->flags & CLIENT_DRAINS;
@@ -275,8 +218,8 @@ static bool pay(struct frontend *f, struct client *c) {
     if (gated == told)
         return true;
     c->flags ^= CLIENT_GATE_TOLD;
-    c->gate_pos = c->last_pos;
-    link_journal(f, RECORD_GATE, c->number, told, 0);
+    c->gate_pos = c->edge.last_pos;
+    link_journal(f, RECORD_GATE, c->edge.number, told, 0);
     return true;
 }
 

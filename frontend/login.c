@@ -91,8 +91,8 @@ static ProtobufCBinaryData credential(const struct login *l, enum connect_text w
 /* What cannot be sent now waits for the next occasion: then false. */
 static bool send_login(struct frontend *f, struct client *c) {
     struct login *l = c->login;
-    uint32_t number = f->authd_open && f->authd.state == LOGIN_OPEN ? number_take(f, ASKED_LOGIN) : NO_NUMBER;
-    if (number == NO_NUMBER)
+    uint32_t number = f->authd_open && f->authd.state == LOGIN_OPEN ? number_take(f, ASKED_LOGIN) : EDGE_NO_NUMBER;
+    if (number == EDGE_NO_NUMBER)
         return false;
     Bulkhead__Login m = BULKHEAD__LOGIN__INIT;
     m.id = m.conn = number;
@@ -258,32 +258,32 @@ static void split_off(struct frontend *f, struct client *c, struct client *old) 
     old->cid = c->cid;
     old->peer = c->peer;
     old->peer_port = c->peer_port;
-    old->number = c->number;
+    old->edge.number = c->edge.number;
     old->binding = c->binding;
     old->options = c->options;
     old->first_sub = c->first_sub;
     old->sub_bytes = c->sub_bytes;
     memory_leaves(f, old);
-    old->last_pos = c->last_pos;
+    old->edge.last_pos = c->edge.last_pos;
     old->flags = (c->flags & CLIENT_GATE_TOLD) | CLIENT_CLOSE_TOLD;
-    f->by_number[old->number] = old;
-    c->number = NO_NUMBER;
+    f->by_number[old->edge.number] = old;
+    c->edge.number = EDGE_NO_NUMBER;
     c->first_sub = 0;
     c->sub_bytes = 0;
     c->flags &= ~(uint32_t)(CLIENT_GATED | CLIENT_GATE_TOLD | CLIENT_DRAINS);
     link_small(f, old, RECORD_CLOSE, 0);
-    link_journal(f, RECORD_CLOSE, old->number, 0, 0);
+    link_journal(f, RECORD_CLOSE, old->edge.number, 0, 0);
 }
 
 enum op_result identity_bind(struct frontend *f, struct client *c, uint32_t number, const struct binding *b) {
     uint64_t bind_len = record_len(0, 0, 0, 0, sizeof *b);
-    if (!ring_has_room(&f->ingress, ring_round(bind_len) + 2 * RECORD_HEADER, 0)) {
-        f->ring_full = true;
+    if (!ring_has_room(&f->link.ingress, ring_round(bind_len) + 2 * RECORD_HEADER, 0)) {
+        f->link.ring_full = true;
         return OP_PAUSE;
     }
-    bool splits = c->number != NO_NUMBER;
+    bool splits = c->edge.number != EDGE_NO_NUMBER;
     struct client *old = splits ? calloc(1, sizeof *old) : NULL;
-    if ((splits && !old) || !link_journal_reserve(f, 2)) {
+    if ((splits && !old) || !edge_journal_reserve(&f->journal, 2)) {
         free(old);
         client_no_memory(f, c);
         return OP_ENDED;
@@ -291,13 +291,13 @@ enum op_result identity_bind(struct frontend *f, struct client *c, uint32_t numb
     if (splits)
         split_off(f, c, old);
     list_remove(&c->waits);
-    c->number = number;
+    c->edge.number = number;
     c->binding = *b;
     c->state = CLIENT_BOUND;
     c->auth_due_ms = 0;
     f->by_number[number] = c;
     struct record rec = {.len = (uint32_t)bind_len, .type = RECORD_BIND, .conn = number, .payload_len = sizeof *b};
-    uint8_t *at = link_claim(f, bind_len);
+    uint8_t *at = edge_link_claim(&f->link, bind_len);
     memcpy(at, &rec, sizeof rec);
     memcpy(at + RECORD_HEADER, b, sizeof *b);
     link_put(f, c, bind_len);

@@ -69,14 +69,14 @@ static bool poll_events(struct frontend *f, int timeout_ms) {
 /* With a full ring no client is read, so the wait is for the router, the supervisor and authd alone. */
 static void poll_link(struct frontend *f, int timeout_ms) {
     short control = f->control.backlog ? POLLIN | POLLOUT : POLLIN;
-    struct pollfd fds[3] = {{.fd = f->bell_in, .events = POLLIN}, {.fd = f->control.fd, .events = control}};
+    struct pollfd fds[3] = {{.fd = f->link.bell_in, .events = POLLIN}, {.fd = f->control.fd, .events = control}};
     nfds_t count = 2;
     if (f->authd_open)
         fds[count++] = (struct pollfd){.fd = f->authd.fd, .events = POLLIN};
     if (poll(fds, count, timeout_ms) <= 0)
         return;
     char bells[256];
-    if (fds[0].revents && read(f->bell_in, bells, sizeof bells) == 0)
+    if (fds[0].revents && read(f->link.bell_in, bells, sizeof bells) == 0)
         log_die("The router's doorbell has gone");
     if (fds[1].revents)
         control_events(f);
@@ -88,29 +88,24 @@ static void poll_link(struct frontend *f, int timeout_ms) {
 
 /* Something moves on when the router has consumed more. */
 static bool waits_for_router(const struct frontend *f) {
-    return f->ring_full || !list_is_empty(&f->fenced) || !list_is_empty(&f->deferred) || !list_is_empty(&f->owing);
+    return f->link.ring_full || !list_is_empty(&f->fenced) || !list_is_empty(&f->deferred) || !list_is_empty(&f->owing);
 }
 
 static bool has_work(struct frontend *f) {
-    struct ring_reader *r = &f->egress;
+    struct ring_reader *r = &f->link.egress;
     if (ring_ready(r) > 0 || !ring_reader_refresh(r) || ring_ready(r) > 0 || f->again || !list_is_empty(&f->ended) || !list_is_empty(&f->freed))
         return true;
-    if (!f->ring_full && (!list_is_empty(&f->ready) || !list_is_empty(&f->admitted)))
+    if (!f->link.ring_full && (!list_is_empty(&f->ready) || !list_is_empty(&f->admitted)))
         return true;
-    if (waits_for_router(f) || f->snapshot) {
-        return !ring_writer_refresh(&f->ingress) || f->ingress.consumed_pos != f->consumed_acted;
+    if (waits_for_router(f) || edge_replay_pending(&f->replay)) {
+        return !ring_writer_refresh(&f->link.ingress) || f->link.ingress.consumed_pos != f->link.consumed_acted;
     }
     return false;
 }
 
 /* Numbers of this sleep for the router: it rings for records, and for room when something waits for what it consumes. */
 static void announce_sleep(struct frontend *f) {
-    ring_reader_sleeps(&f->egress);
-    if (waits_for_router(f))
-        ring_writer_sleeps(&f->ingress);
-    if (f->snapshot)
-        ring_writer_sleeps(&f->replay);
-    ring_fence();
+    edge_link_sleeps(&f->link, waits_for_router(f), edge_replay_pending(&f->replay));
 }
 
 /* True if events were handled: the next turn need not look for them again. */
@@ -126,7 +121,7 @@ static bool wait_for_work(struct frontend *f, struct idle *idle) {
                 return false;
             if (now - looked > LOOK_NS) {
                 looked = now;
-                if (!f->ring_full && poll_events(f, 0))
+                if (!f->link.ring_full && poll_events(f, 0))
                     return true;
             }
             sched_yield();
@@ -139,7 +134,7 @@ static bool wait_for_work(struct frontend *f, struct idle *idle) {
     if (has_work(f))
         return false;
     int timeout = timers_wait_ms(f);
-    if (!f->ring_full)
+    if (!f->link.ring_full)
         return poll_events(f, timeout);
     poll_link(f, timeout < 0 || timeout > 10 ? 10 : timeout);
     return false;
@@ -155,7 +150,7 @@ static void stop(struct frontend *f) {
     while (waits && clock_mono_ms() < until) {
         read_clock(f);
         turn_once(f);
-        waits = f->ingress.consumed_pos != f->ingress.head_pos || ring_ready(&f->egress) > 0;
+        waits = f->link.ingress.consumed_pos != f->link.ingress.head_pos || ring_ready(&f->link.egress) > 0;
         for (uint32_t n = 0; n < f->number_high && !waits; n++)
             waits = f->by_number[n] && f->by_number[n]->out_bytes > 0;
         if (waits)
@@ -173,8 +168,8 @@ static void run(struct frontend *f) {
     uint64_t looked = 0;
     bool events = false;
     for (;;) {
-        uint64_t before = f->ingress.produced_pos + f->egress.tail_pos;
-        if (!events && !f->ring_full)
+        uint64_t before = f->link.ingress.produced_pos + f->link.egress.tail_pos;
+        if (!events && !f->link.ring_full)
             events = poll_events(f, 0);
         if (f->go) {
             read_clock(f);
@@ -183,11 +178,11 @@ static void run(struct frontend *f) {
         }
         if (f->stopping)
             stop(f);
-        if (f->ring_full && f->now_ns - looked > 1000000) {
+        if (f->link.ring_full && f->now_ns - looked > 1000000) {
             looked = f->now_ns;
             poll_link(f, 0);
         }
-        uint64_t moved = f->ingress.produced_pos + f->egress.tail_pos - before;
+        uint64_t moved = f->link.ingress.produced_pos + f->link.egress.tail_pos - before;
         if (events || moved != 0) {
             idle_end(&idle, f->now_ns, moved);
             events = false;

@@ -78,7 +78,7 @@ static enum op_result op_pub(struct frontend *f, struct client *c, const struct 
     if (unlikely(r != OP_DONE))
         return r;
     uint64_t len = record_len(0, 0, l->subject.len, l->reply.len, l->payload_len);
-    uint8_t *at = link_claim(f, len);
+    uint8_t *at = edge_link_claim(&f->link, len);
     if (unlikely(!at))
         return OP_PAUSE;
     if (unlikely(complains(c, l->subject))) {
@@ -90,7 +90,7 @@ static enum op_result op_pub(struct frontend *f, struct client *c, const struct 
         .type = RECORD_PUB,
         .flags = c->options & RECORD_VERBOSE ? RECORD_ANSWER : 0,
         .subject_len = (uint16_t)l->subject.len,
-        .conn = c->number,
+        .conn = c->edge.number,
         .payload_len = l->payload_len,
         .reply_len = (uint16_t)l->reply.len,
         .aux = header_len,
@@ -129,16 +129,16 @@ static enum op_result op_sub(struct frontend *f, struct client *c, const struct 
     enum op_result r = prepare(f, c);
     if (r != OP_DONE)
         return r;
-    uint32_t older = sub_find(f, c->number, l->sid, 0);
-    if (older && sub_find(f, c->number, l->sid, older))
+    uint32_t older = sub_find(f, c->edge.number, l->sid, 0);
+    if (older && sub_find(f, c->edge.number, l->sid, older))
         return fence_add(f, c, NULL, 0), OP_PAUSE; /* until it is known which of the two lives */
     if (unlikely(memory_refuses(f, c, sub_price(text_len(l)))))
         return sub_refused(f, c, l);
-    if (!link_journal_reserve(f, 1))
+    if (!edge_journal_reserve(&f->journal, 1))
         return no_memory(f, c);
     struct record_sub fixed = {.after = older ? older - 1 : RECORD_NO_SLOT};
     uint64_t len = record_len(sizeof fixed, 0, l->subject.len, l->queue.len, 0);
-    uint8_t *at = link_claim(f, len);
+    uint8_t *at = edge_link_claim(&f->link, len);
     if (!at)
         return OP_PAUSE;
     uint32_t slot = sub_make(f, c, l);
@@ -151,7 +151,7 @@ static enum op_result op_sub(struct frontend *f, struct client *c, const struct 
         .type = RECORD_SUB,
         .flags = c->options & RECORD_VERBOSE ? RECORD_ANSWER : 0,
         .subject_len = (uint16_t)l->subject.len,
-        .conn = c->number,
+        .conn = c->edge.number,
         .reply_len = (uint16_t)l->queue.len,
     };
     memcpy(at, &rec, sizeof rec);
@@ -163,7 +163,7 @@ static enum op_result op_sub(struct frontend *f, struct client *c, const struct 
     link_put(f, c, len);
     c->window_units += SUB_UNITS;
     c->activity_ms = f->now_ms;
-    link_journal(f, RECORD_SUB, slot, 0, 0);
+    link_journal(f, RECORD_SUB, slot - 1, 0, 0);
     return OP_DONE;
 }
 
@@ -171,15 +171,15 @@ static enum op_result op_sub(struct frontend *f, struct client *c, const struct 
 static void put_unsub(struct frontend *f, struct client *c, uint32_t slot, uint32_t max, bool answer) {
     struct record_unsub fixed = {.slot = slot - 1, .max = max};
     uint64_t len = record_len(sizeof fixed, 0, 0, 0, 0);
-    uint8_t *at = link_claim(f, len);
+    uint8_t *at = edge_link_claim(&f->link, len);
     struct record rec = {
-        .len = (uint32_t)len, .type = RECORD_UNSUB, .flags = answer ? RECORD_ANSWER : 0, .conn = c->number};
+        .len = (uint32_t)len, .type = RECORD_UNSUB, .flags = answer ? RECORD_ANSWER : 0, .conn = c->edge.number};
     memcpy(at, &rec, sizeof rec);
     memcpy(at + RECORD_HEADER, &fixed, sizeof fixed);
     link_put(f, c, len);
     c->window_units += SUB_UNITS;
     struct fsub *s = sub_at(f, slot);
-    link_journal(f, RECORD_UNSUB, slot, 0, s->max);
+    link_journal(f, RECORD_UNSUB, slot - 1, 0, s->max);
     s->max = max;
 }
 
@@ -189,14 +189,14 @@ static enum op_result op_unsub(struct frontend *f, struct client *c, const struc
         return r;
     c->activity_ms = f->now_ms;
     bool verbose = c->options & RECORD_VERBOSE;
-    uint32_t newest = sub_find(f, c->number, l->sid, 0);
-    uint32_t older = newest ? sub_find(f, c->number, l->sid, newest) : 0;
+    uint32_t newest = sub_find(f, c->edge.number, l->sid, 0);
+    uint32_t older = newest ? sub_find(f, c->edge.number, l->sid, newest) : 0;
     if (newest == 0)
         return verbose ? line(f, c, OK_LINE, 5) : OP_DONE;
-    if (!link_journal_reserve(f, 2))
+    if (!edge_journal_reserve(&f->journal, 2))
         return no_memory(f, c);
-    if (!ring_has_room(&f->ingress, 2 * ring_round(record_len(sizeof(struct record_unsub), 0, 0, 0, 0)), 0)) {
-        f->ring_full = true;
+    if (!ring_has_room(&f->link.ingress, 2 * ring_round(record_len(sizeof(struct record_unsub), 0, 0, 0, 0)), 0)) {
+        f->link.ring_full = true;
         return OP_PAUSE;
     }
     /* At most one of the two lives; the router passes over the one that has ended. */

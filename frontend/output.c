@@ -146,7 +146,7 @@ static bool under_way_grow(struct frontend *f, struct client *c, uint64_t bytes)
 /* n bytes have come for a gated client. What the rings held when the router heard of the gate, and what its publishers had
  * sent before they were stalled, comes without a pause: it is under way, and not held against the client. */
 static void watch_under_way(struct frontend *f, struct client *c, uint32_t n) {
-    if ((c->flags & CLIENT_SETTLED) || !(c->flags & CLIENT_GATE_TOLD) || c->gate_pos > f->consumed_acted)
+    if ((c->flags & CLIENT_SETTLED) || !(c->flags & CLIENT_GATE_TOLD) || c->gate_pos > f->link.consumed_acted)
         return;
     if (c->settle_ms == 0 || f->now_ms < c->settle_ms) {
         c->settle_ms = f->now_ms + SETTLE_MS;

@@ -25,7 +25,7 @@ struct fsub *sub_at(const struct frontend *f, uint32_t slot) {
     if (slot == 0 || slot > f->sub_high)
         return NULL;
     struct fsub *s = at(f, slot);
-    return s->number == NO_NUMBER ? NULL : s;
+    return s->number == EDGE_NO_NUMBER ? NULL : s;
 }
 
 /* ---- the index ---- */
@@ -105,7 +105,7 @@ static uint32_t slot_take(struct frontend *f) {
 }
 
 static void slot_give(struct frontend *f, uint32_t slot) {
-    *at(f, slot) = (struct fsub){.number = NO_NUMBER, .conn_next = f->sub_free};
+    *at(f, slot) = (struct fsub){.number = EDGE_NO_NUMBER, .conn_next = f->sub_free};
     f->sub_free = slot;
 }
 
@@ -150,7 +150,7 @@ uint32_t sub_make(struct frontend *f, struct client *c, const struct parse_line 
     if (slot == 0)
         return 0;
     struct fsub *s = at(f, slot);
-    s->number = NO_NUMBER;
+    s->number = EDGE_NO_NUMBER;
     uint32_t ref;
     char *text = text_take(f, len, &ref);
     if (!text || (f->sid_buckets <= f->sub_count && !index_grow(f))) {
@@ -160,7 +160,7 @@ uint32_t sub_make(struct frontend *f, struct client *c, const struct parse_line 
         return 0;
     }
     *s = (struct fsub){
-        .number = c->number,
+        .number = c->edge.number,
         .conn_next = c->first_sub,
         .subject_len = (uint16_t)line->subject.len,
         .queue_len = (uint16_t)line->queue.len,
@@ -172,7 +172,7 @@ uint32_t sub_make(struct frontend *f, struct client *c, const struct parse_line 
     memcpy(text + line->sid.len, line->subject.at, line->subject.len);
     if (line->queue.len > 0)
         memcpy(text + line->sid.len + line->subject.len, line->queue.at, line->queue.len);
-    uint32_t *head = bucket(f, bucket_of(f, c->number, sub_sid(f, s)));
+    uint32_t *head = bucket(f, bucket_of(f, c->edge.number, sub_sid(f, s)));
     s->sid_next = *head;
     *head = slot;
     if (c->first_sub)

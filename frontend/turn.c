@@ -28,7 +28,7 @@ static void client_event(struct frontend *f, struct client *c, uint32_t events) 
         else
             out_flush(f, c);
     }
-    if ((events & EPOLLIN) && !f->ring_full)
+    if ((events & EPOLLIN) && !f->link.ring_full)
         input_read(f, c);
     if ((events & (EPOLLERR | EPOLLHUP)) && c->state < CLIENT_FAILED && (c->flags & (CLIENT_DISARMED | CLIENT_HALF)))
         hung_up(f, c);
@@ -43,10 +43,10 @@ void turn_event(struct frontend *f, const struct epoll_event *e) {
         tls_signer_events(f, e->events);
     } else if (e->data.ptr == &f->listener) {
         accept_some(f);
-    } else if (e->data.ptr == &f->bell_in) {
+    } else if (e->data.ptr == &f->link.bell_in) {
         char bells[256];
-        if (read(f->bell_in, bells, sizeof bells) == 0)
-            epoll_ctl(f->epoll, EPOLL_CTL_DEL, f->bell_in, NULL);
+        if (read(f->link.bell_in, bells, sizeof bells) == 0)
+            epoll_ctl(f->epoll, EPOLL_CTL_DEL, f->link.bell_in, NULL);
     } else {
         client_event(f, e->data.ptr, e->events);
     }
@@ -54,27 +54,22 @@ void turn_event(struct frontend *f, const struct epoll_event *e) {
 
 /* ---- a turn ---- */
 
-static void look_at_room(struct frontend *f) {
-    if (f->ring_full && ring_writer_refresh(&f->ingress) && ring_room(&f->ingress) > f->ingress.cap / 4)
-        f->ring_full = false;
-}
-
 static void publish(struct frontend *f) {
     owes_pay(f);
-    link_publish(f);
+    edge_link_publish(&f->link);
 }
 
 void turn_once(struct frontend *f) {
     f->turn_written = 0;
-    if (!f->ring_full) {
+    if (!f->link.ring_full) {
         login_run(f);
         input_resume(f);
     }
     publish(f);
     egress_run(f);
     publish(f);
-    if (f->snapshot)
-        replay_write(f);
+    if (edge_replay_pending(&f->replay))
+        edge_replay_write(&f->replay);
     timers_run(f);
     out_flush_dirty(f);
     ends_run(f);
@@ -86,7 +81,7 @@ void turn_once(struct frontend *f) {
     if (unlikely(f->lame))
         lame_run(f);
     publish(f);
-    look_at_room(f);
+    edge_link_room(&f->link);
     login_refill(f);
     counter_add(f->counters, COUNTER_HEARTBEAT, 1);
     counter_set(f->counters, COUNTER_LOG_DROPPED, log_dropped());

@@ -27,7 +27,7 @@ static char payload[16384];
 static void say(uint32_t client, const char *text, size_t len) {
     check(write(peers[client], text, len) == (ssize_t)len);
     input_read(&frontend, clients[client]);
-    link_publish(&frontend);
+    edge_link_publish(&frontend.link);
     check(clients[client]->in_len == 0 && clients[client]->state == CLIENT_BOUND);
 }
 
@@ -177,12 +177,12 @@ static void write_lines(void) {
 
 static void read_lines(void) {
     input_read(&frontend, clients[0]);
-    link_publish(&frontend);
+    edge_link_publish(&frontend.link);
 }
 
 static void take_records(void) {
     check(stage_take_all(&ingress, RECORD_PUB) == messages && clients[0]->in_len == 0);
-    check(ring_writer_refresh(&frontend.ingress));
+    check(ring_writer_refresh(&frontend.link.ingress));
 }
 
 /* ---- out ---- */
@@ -225,7 +225,7 @@ static void write_deliveries(void) {
 }
 
 static void look_at_clients(void) {
-    check(frontend.egress.tail_pos == egress.produced_pos);
+    check(frontend.link.egress.tail_pos == egress.produced_pos);
     for (uint32_t i = 0; i < CLIENTS; i++)
         check(clients[i]->state == CLIENT_BOUND && clients[i]->out_bytes == 0);
 }

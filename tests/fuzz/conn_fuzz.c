@@ -150,7 +150,7 @@ static void leave(struct peer *p) {
 
 static void router_record(void) {
     uint32_t kind = byte(), conn = front_conn_at(&world, byte());
-    if (conn == NO_NUMBER)
+    if (conn == EDGE_NO_NUMBER)
         return;
     switch (kind % 5) {
     case 0:

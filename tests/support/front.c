@@ -537,7 +537,7 @@ uint32_t front_conn_at(const struct front *w, uint32_t from) {
         if (w->conn[n].bound && !w->conn[n].closed)
             return n;
     }
-    return NO_NUMBER;
+    return EDGE_NO_NUMBER;
 }
 
 uint32_t front_slot_at(const struct front *w, uint32_t from) {
@@ -615,7 +615,7 @@ void front_router_dies(struct front *w) {
     }
     replay_begin(&w->f, ++w->epoch);
     for (read_replay(w, &r); !r.ended; read_replay(w, &r))
-        replay_write(&w->f);
+        edge_replay_write(&w->f.replay);
     uint32_t conns = 0, subs = 0;
     for (uint32_t n = 0; n < w->conn_high; n++) {
         const struct front_conn *c = &w->conn[n];
@@ -670,11 +670,11 @@ void front_settle(struct front *w) {
     w->keeps_closed = false;
     for (int still = 0, rounds = 0; still < 3; rounds++) {
         check(rounds < 10000);
-        uint64_t before = w->ingress.tail_pos + w->egress.head_pos + w->f.egress.tail_pos;
+        uint64_t before = w->ingress.tail_pos + w->egress.head_pos + w->f.link.egress.tail_pos;
         front_turn(w);
         front_authd_read(w);
         front_router(w, UINT32_MAX);
-        bool moved = w->ingress.tail_pos + w->egress.head_pos + w->f.egress.tail_pos != before || w->f.again ||
+        bool moved = w->ingress.tail_pos + w->egress.head_pos + w->f.link.egress.tail_pos != before || w->f.again ||
                      !list_is_empty(&w->f.ended) || !list_is_empty(&w->f.ready);
         still = moved ? 0 : still + 1;
     }
@@ -686,7 +686,7 @@ void front_check_empty(struct front *w) {
                                   &f->placeless, &f->stockless, &f->deferred,  &f->asking, &f->admitted};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         check(list_is_empty(lists[i]));
-    check(f->client_count == 0 && f->heap_count == 0 && f->sub_count == 0 && f->journal_count == 0);
+    check(f->client_count == 0 && f->heap_count == 0 && f->sub_count == 0 && f->journal.count == 0);
     for (uint32_t n = 0; n < f->number_high; n++)
         check(!f->by_number[n] && !(n < FRONT_CONNS && w->conn[n].bound));
 }

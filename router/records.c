@@ -51,35 +51,86 @@ static struct outcome ignore(struct router *r, struct link *l) {
     return outcome_of(STEP_DONE);
 }
 
+static struct outcome take_bind(struct router *r, struct link *l, struct conn *c, const struct record *rec,
+                                const struct record_parts *parts, const uint8_t *at) {
+    (void)c;
+    return outcome_of(admit_bind(r, l, rec, at + parts->payload, false));
+}
+
+static struct outcome take_sub(struct router *r, struct link *l, struct conn *c, const struct record *rec,
+                               const struct record_parts *parts, const uint8_t *at) {
+    return interest_sub(r, l, c, rec, parts, at, false);
+}
+
+static struct outcome take_unsub(struct router *r, struct link *l, struct conn *c, const struct record *rec,
+                                 const struct record_parts *parts, const uint8_t *at) {
+    (void)parts;
+    return interest_unsub(r, l, c, rec, at);
+}
+
+static struct outcome take_options(struct router *r, struct link *l, struct conn *c, const struct record *rec,
+                                   const struct record_parts *parts, const uint8_t *at) {
+    (void)r, (void)l, (void)parts, (void)at;
+    if (rec->aux > RECORD_OPTIONS_ALL)
+        return outcome_of(STEP_BAD);
+    c->options = (uint8_t)rec->aux;
+    return outcome_of(STEP_DONE);
+}
+
+static struct outcome take_gate(struct router *r, struct link *l, struct conn *c, const struct record *rec,
+                                const struct record_parts *parts, const uint8_t *at) {
+    (void)parts, (void)at;
+    stall_gate(r, l, c, rec->aux != RECORD_GATE_OPEN);
+    if (rec->aux == RECORD_GATE_DRAINS)
+        c->took_at = r->now;
+    return outcome_of(STEP_DONE);
+}
+
+static struct outcome take_close(struct router *r, struct link *l, struct conn *c, const struct record *rec,
+                                 const struct record_parts *parts, const uint8_t *at) {
+    (void)parts, (void)at;
+    admit_close(r, l, rec->conn, c);
+    return outcome_of(STEP_DONE);
+}
+
+/* ---- the table ---- */
+
+#define IN(state)  (1u << (state))
+#define FROM(kind) (1u << (kind))
+#define FROM_ALL   (FROM(LINK_FRONTEND) | FROM(LINK_GATEWAYD) | FROM(LINK_LEAFD) | FROM(LINK_SYSACCT))
+
+/* What has no rule, and what is neither taken nor ignored, ends the link. */
+static const struct rule {
+    uint8_t from;    /* kinds of links whose edges may send it */
+    uint8_t taken;   /* states of its connection in which it is handled */
+    uint8_t ignored; /* states in which it is counted and passed over */
+    struct outcome (*handle)(struct router *r, struct link *l, struct conn *c, const struct record *rec,
+                             const struct record_parts *parts, const uint8_t *at);
+} rules[RECORD_TYPE_END] = {
+    [RECORD_BIND] = {FROM_ALL, IN(CONN_FREE), 0, take_bind},
+    [RECORD_OPTIONS] = {FROM_ALL, IN(CONN_BOUND), IN(CONN_KICKED), take_options},
+    [RECORD_SUB] = {FROM_ALL, IN(CONN_BOUND) | IN(CONN_KICKED), 0, take_sub},
+    [RECORD_UNSUB] = {FROM_ALL, IN(CONN_BOUND), IN(CONN_KICKED), take_unsub},
+    [RECORD_PUB] = {FROM_ALL, IN(CONN_BOUND), IN(CONN_KICKED), NULL}, /* record_handle itself */
+    [RECORD_GATE] = {FROM_ALL, IN(CONN_BOUND), IN(CONN_KICKED), take_gate},
+    [RECORD_CLOSE] = {FROM_ALL, IN(CONN_BOUND) | IN(CONN_KICKED), 0, take_close},
+};
+
+enum record_rule record_rule(enum link_kind kind, enum record_type type, enum conn_state state) {
+    const struct rule *rule = &rules[type];
+    if (!(rule->from & FROM(kind)))
+        return RECORD_ENDS_LINK;
+    return rule->taken & IN(state) ? RECORD_IS_TAKEN : rule->ignored & IN(state) ? RECORD_IS_IGNORED : RECORD_ENDS_LINK;
+}
+
 struct outcome record_handle(struct router *r, struct link *l, const struct record *rec,
                              const struct record_parts *parts, const uint8_t *at) {
-    if (rec->type == RECORD_BIND)
-        return outcome_of(admit_bind(r, l, rec, at + parts->payload, false));
-    struct conn *c = link_conn(l, rec->conn);
-    if (unlikely(!c || c->state == CONN_FREE || c->state == CONN_CLOSING))
-        return outcome_of(STEP_BAD);
-    switch (rec->type) {
-    case RECORD_PUB:
-        return likely(c->state == CONN_BOUND) ? publish(r, l, c, rec, parts, at) : ignore(r, l);
-    case RECORD_SUB:
-        return interest_sub(r, l, c, rec, parts, at, false);
-    case RECORD_UNSUB:
-        return c->state == CONN_BOUND ? interest_unsub(r, l, c, rec, at) : ignore(r, l);
-    case RECORD_OPTIONS:
-        if (rec->aux > RECORD_OPTIONS_ALL)
-            return outcome_of(STEP_BAD);
-        c->options = (uint8_t)rec->aux;
-        return outcome_of(STEP_DONE);
-    case RECORD_GATE:
-        if (c->state == CONN_BOUND)
-            stall_gate(r, l, c, rec->aux != RECORD_GATE_OPEN);
-        if (rec->aux == RECORD_GATE_DRAINS)
-            c->took_at = r->now;
-        return outcome_of(STEP_DONE);
-    case RECORD_CLOSE:
-        admit_close(r, l, rec->conn, c);
-        return outcome_of(STEP_DONE);
-    default:
-        return outcome_of(STEP_BAD); /* replay records outside a replay */
-    }
+    struct conn *c = link_conn(l, rec->conn); /* null: a number that was never used */
+    enum conn_state state = likely(c != NULL) ? c->state : CONN_FREE;
+    const struct rule *rule = &rules[rec->type];
+    if (unlikely(!(rule->from & FROM(l->kind)) || !(rule->taken & IN(state))))
+        return record_rule(l->kind, rec->type, state) == RECORD_IS_IGNORED ? ignore(r, l) : outcome_of(STEP_BAD);
+    if (likely(rec->type == RECORD_PUB)) /* most records: not by a pointer */
+        return publish(r, l, c, rec, parts, at);
+    return rule->handle(r, l, c, rec, parts, at);
 }

@@ -537,6 +537,9 @@ void stall_end(struct router *r, struct link *l, struct conn *c); /* c is bound 
 uint32_t stall_ms(const struct router *r, const struct conn *c);  /* what is left of its stall, from 1 */
 
 /* ---- records.c ---- */
+/* What becomes of a record of that type, by the kind of the link that it comes from and the state of its connection. */
+enum record_rule { RECORD_ENDS_LINK = 0, RECORD_IS_IGNORED, RECORD_IS_TAKEN };
+enum record_rule record_rule(enum link_kind kind, enum record_type type, enum conn_state state);
 struct outcome record_handle(struct router *r, struct link *l, const struct record *rec,
                              const struct record_parts *parts, const uint8_t *at);
 /* A DENY on l for a message, with its subject or reply; room of DENY_BYTES was made sure of. */

@@ -678,6 +678,64 @@ START_TEST(test_sparse_numbers_after_a_death) {
 }
 END_TEST
 
+/* ---- docs/protocol.md, section 4 ---- */
+
+static const char *const state_names[] = {
+    [CONN_FREE] = "free", [CONN_BOUND] = "bound", [CONN_KICKED] = "kicked", [CONN_CLOSING] = "closing"};
+static const char *const type_names[] = {
+    [RECORD_BIND] = "BIND", [RECORD_OPTIONS] = "OPTIONS", [RECORD_SUB] = "SUB",    [RECORD_UNSUB] = "UNSUB",
+    [RECORD_PUB] = "PUB",   [RECORD_GATE] = "GATE",       [RECORD_CLOSE] = "CLOSE"};
+
+static bool names_type(const char *cell, const char *name) {
+    for (const char *at = cell; (at = strstr(at, name)); at++)
+        if ((at == cell || at[-1] == ' ') && !(at[strlen(name)] >= 'A' && at[strlen(name)] <= 'Z'))
+            return true;
+    return false;
+}
+
+static enum record_rule rule_of(const char *action) {
+    return strncmp(action, "link ends", 9) == 0 ? RECORD_ENDS_LINK
+           : strncmp(action, "ignored", 7) == 0 ? RECORD_IS_IGNORED
+                                                : RECORD_IS_TAKEN;
+}
+
+/* A record is taken in a state if some row says so; a row that names it goes before `anything else`. */
+START_TEST(test_table_is_documented) {
+    enum record_rule named[4][RECORD_CLOSE + 1], rest[4] = {RECORD_ENDS_LINK};
+    bool has_row[4][RECORD_CLOSE + 1] = {{false}};
+    FILE *file = fopen("docs/protocol.md", "r");
+    ck_assert_msg(file != NULL, "this test runs in the project's folder");
+    char line[1024], state[16], cell[256], action[512];
+    bool inside = false;
+    uint32_t rows = 0;
+    while (fgets(line, sizeof line, file)) {
+        if (line[0] == '#')
+            inside = strncmp(line, "## 4. ", 6) == 0;
+        if (!inside || sscanf(line, "| %15[a-z] | %255[^|] | %511[^|] |", state, cell, action) != 3)
+            continue;
+        for (uint32_t s = 0; s < 4; s++) {
+            if (strcmp(state, state_names[s]) != 0)
+                continue;
+            rows++;
+            if (strncmp(cell, "anything", 8) == 0)
+                rest[s] = rule_of(action);
+            for (uint32_t t = RECORD_BIND; t <= RECORD_CLOSE; t++)
+                if (names_type(cell, type_names[t]) && (!has_row[s][t] || named[s][t] < rule_of(action))) {
+                    has_row[s][t] = true;
+                    named[s][t] = rule_of(action);
+                }
+        }
+    }
+    fclose(file);
+    ck_assert_uint_ge(rows, 15);
+    for (uint32_t s = 0; s < 4; s++)
+        for (uint32_t t = RECORD_BIND; t <= RECORD_REPLAY_END; t++) {
+            enum record_rule told = t > RECORD_CLOSE ? RECORD_ENDS_LINK : has_row[s][t] ? named[s][t] : rest[s];
+            ck_assert_msg(record_rule(LINK_FRONTEND, t, s) == told, "record %u in state %s", t, state_names[s]);
+        }
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("router records");
     TCase *c = tcase_create("records");
@@ -688,6 +746,7 @@ int main(void) {
     tcase_add_test(c, test_unsub_of_ended_slot);
     tcase_add_loop_test(c, test_unsub_of_ended_slot_at_new_router, 0, 2);
     tcase_add_test(c, test_every_sub_ends_once);
+    tcase_add_test(c, test_table_is_documented);
     tcase_add_test(c, test_after);
     tcase_add_test(c, test_unsub_max);
     tcase_add_test(c, test_verbose_order);

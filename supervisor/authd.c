@@ -12,8 +12,3 @@ void authd_start(struct supervisor *s, struct child *c) {
     child_send(s, c, MESSAGE_BOOK, NULL, memory, 2);
     child_meet(s, c);
 }
-
-void authd_on_exit(struct supervisor *s, struct child *c, const struct death *death) {
-    if (child_rest(s, c, death->fault, CHILD_REST_MS) == 0)
-        authd_start(s, c);
-}

@@ -310,6 +310,16 @@ uint32_t child_rest(struct supervisor *s, struct child *c, bool fault, uint32_t 
     return delay_ms;
 }
 
+void child_replace(struct supervisor *s, struct child *c, const struct death *death) {
+    if (child_rest(s, c, death->fault, CHILD_REST_MS) == 0)
+        c->handlers->start(s, c);
+}
+
+void child_begin(struct supervisor *s, struct child *c) {
+    if (!s->stop && !c->pid && child_start(s, c) == ERR_OK)
+        child_meet(s, c);
+}
+
 /* Says what happened and returns whether it was the child's own fault. *signal_number: what it died of, 0 for an exit.
  */
 static bool judge_death(const struct supervisor *s, const struct child *c, const siginfo_t *info, int *signal_number) {

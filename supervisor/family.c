@@ -54,6 +54,9 @@ static const struct family_role table[FAMILY_ROLE_END] = {
         .kind = LINK_FRONTEND, .first_link = 0,
         .reload = RELOAD_EDGES, .parts = PART(READER_TLS),
         .start = 5, .work = 1, .death = "its clients reconnect"},
+#ifdef FAMILY_TEST_ROWS
+    FAMILY_TEST_ROWS
+#endif
 };
 /* clang-format on */
 

@@ -192,8 +192,3 @@ void logging_start(struct supervisor *s, struct child *c) {
             child_send_log_pipe(s, &s->child[i]);
     }
 }
-
-void logging_on_exit(struct supervisor *s, struct child *c, const struct death *death) {
-    if (child_rest(s, c, death->fault, CHILD_REST_MS) == 0)
-        logging_start(s, c);
-}

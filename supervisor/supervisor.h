@@ -240,13 +240,16 @@ enum { CHILD_REST_MS = 5000 };
  * loop before the server was ever ready ends the server: something cannot work at all. */
 uint32_t child_rest(struct supervisor *s, struct child *c, bool fault, uint32_t most_ms);
 
+/* Handlers for roles that need no others: starts what gets nothing beyond its row; starts another one after a death. */
+void child_begin(struct supervisor *s, struct child *c);
+void child_replace(struct supervisor *s, struct child *c, const struct death *death);
+
 /* ---- logging.c ---- */
 
 /* From now on the supervisor's lines go into a pipe; they come out through logd, or, should logd never run, at the end.
  */
 void logging_open(struct supervisor *s);
 void logging_start(struct supervisor *s, struct child *c);
-void logging_on_exit(struct supervisor *s, struct child *c, const struct death *death);
 
 /* Opens what the options ask for. ERR_SYSTEM: why says it, and all is as it was. */
 enum err logging_open_sink(struct supervisor *s, const struct options *o, char *why, size_t cap);
@@ -287,7 +290,6 @@ void routers_settings(const struct supervisor *s, struct settings *settings);
 /* ---- authd.c ---- */
 
 void authd_start(struct supervisor *s, struct child *c);
-void authd_on_exit(struct supervisor *s, struct child *c, const struct death *death);
 
 /* ---- signer.c ---- */
 

@@ -35,6 +35,20 @@ $(TLS_WORLD): tests/system/c/tls_world.c $(LIBS) $(SUPPORT_OBJ)
 	@$(call say,TEST,$@)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -fno-lto -o $@ $< $(SUPPORT_OBJ) -Wl,--start-group $(LIBS) -Wl,--end-group $(LDLIBS)
 
+# A supervisor with one row more in its tables, and the daemon of that row, for tests/system/child_row_test.py.
+IDLE := $(B)/tests/idle/bulkhead
+IDLE_OBJ := $(B)/tests/idle/family.o $(B)/tests/idle/roles.o
+$(IDLE_OBJ): $(B)/tests/idle/%.o: supervisor/%.c tests/system/c/idle.h | $(GEN)
+	@mkdir -p $(@D)
+	@$(call say,CC,$@)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -include tests/system/c/idle.h -MMD -MP -c -o $@ $<
+$(IDLE): $(B)/obj/supervisor/main.o $(IDLE_OBJ) $(B)/libsupervisor.a $(LOWLIBS) tests/system/c/idle_main.c $(BINS)
+	@$(call say,TEST,$@)
+	@cp $(filter-out $(B)/bulkhead,$(BINS)) $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $(@D)/bulkhead-idle tests/system/c/idle_main.c $(LOWLIBS) $(LDLIBS)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(B)/obj/supervisor/main.o $(IDLE_OBJ) $(B)/libsupervisor.a $(LOWLIBS) $(LDLIBS)
+	@chmod go-w $(@D)/bulkhead*
+
 unit: $(UNIT)
 	tests/run-unit $(UNIT)
 
@@ -83,7 +97,7 @@ CHECK_STEPS = $(if $(filter thread,$(SAN)),,layers="tests/layers $(B)") unit="te
 	$(if $(SAN),,fuzz="tests/run-fuzz $(CHECK_FUZZ_SECONDS) $(FUZZ)")
 check: deps
 	@$(MAKE) --no-print-directory $(JOBS) check-built
-check-built: $(MAN) $(if $(filter thread,$(SAN)),,$(BINS) $(TRY) $(TOOLS) $(TLS_WORLD)) $(UNIT) $(if $(SAN),,$(FUZZ))
+check-built: $(MAN) $(if $(filter thread,$(SAN)),,$(BINS) $(TRY) $(TOOLS) $(TLS_WORLD) $(IDLE)) $(UNIT) $(if $(SAN),,$(FUZZ))
 	@BULKHEAD_BUILD=$(B) CC="$(CC)" TEST_SLOWNESS=$(if $(SAN),10,1) tests/run-steps $(CHECK_STEPS)
 
 # Each program of tests/soak ends as the other tests do; the system tests take their long forms with BULKHEAD_SOAK.

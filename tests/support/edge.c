@@ -426,7 +426,7 @@ bool edge_fence_passes(const struct edge *e, uint32_t conn) {
            e->owed_pos <= e->egress.tail_pos;
 }
 
-/* ---- replay: the same steps as frontend/replay.c ---- */
+/* ---- replay: the same steps as edge/replay.c ---- */
 
 static void snap(struct edge *e, const struct record *rec, const void *a, size_t a_len, const void *b, size_t b_len) {
     uint64_t len = ring_round(rec->len);

@@ -5,7 +5,7 @@
  * key, and a router: in this process (world_start), where time is the test's own, or in a child (world_fork), which can
  * be killed at any instruction. Each edge is a model of what an honest edge process does: it takes numbers and slots,
  * keeps tombstones and the journal, checks every record that it reads, and replays its state as of `consumed` exactly
- * like frontend/replay.c.
+ * like edge/replay.c.
  *
  * What the model finds wrong ends the test with check(). Nothing here is a hook in the product.
  */
@@ -76,7 +76,7 @@ struct edge {
     bool paused;       /* world_step does not let it read */
     bool hostile;      /* what it reads is not held against its tables */
     bool silent;       /* does not replay by itself */
-    uint64_t owed_pos; /* of the last edge_read, as frontend/egress.c */
+    uint64_t owed_pos; /* of the last edge_read, as edge_link_look */
     uint32_t read_max; /* at most about so many records at a time; 0: all */
 
     struct edge_conn *conn;

@@ -89,9 +89,10 @@ struct scan {
 };
 
 static void put(struct scan *s, const char *text, size_t len) {
-    size_t room = s->cap - s->len;
-    memcpy(s->out + s->len, text, len < room ? len : room);
-    s->len += len < room ? len : room;
+    size_t room = s->cap - s->len, n = len < room ? len : room;
+    if (n > 0)
+        memcpy(s->out + s->len, text, n);
+    s->len += n;
 }
 
 /* Copies blanks; the byte behind them, 0 at the end. */

@@ -133,7 +133,7 @@ class SecretsTest(unittest.TestCase):
             pid = server.child_pids()[role][0]
             kill(server, pid)
             wait_until(lambda: len(server.child_pids().get(role, [])) == len(server._first_children[role])
-                       and pid not in server.child_pids()[role], f"a new {role}")
+                       and pid not in server.child_pids().get(role, []), f"a new {role}")
         self.search(server, canaries, keys)
         self.assertIn(b"canary-variable", parts(server)["auth part"][2])
         self.assertIn(b"canary-file-3", parts(server)["auth part"][2])

@@ -75,7 +75,7 @@ enum {
     WINDOW_SHARED_UNITS = 32 * 1024, /* the same while other connections of this frontend send too */
     WINDOW_FIRST_UNITS = 4096,       /* of a new client, and when a publisher was stalled */
     WINDOW_DEAR_WORK = 8 << 20,      /* units of the router's work: a dearer window shrinks to one record */
-    RECORD_UNITS = 256,              /* of a window, for each record beside its bytes */
+    RECORD_UNITS = 64,              /* of a window, for each record beside its bytes */
     SUB_UNITS = 512,                 /* the same, in addition, for a SUB or UNSUB: they cost the router more */
     SHARED_MS = 50,                  /* after a second client was read, clients count as sharing the ring for so long */
     STALL_NO_MS = 100,               /* least time between two new beginnings of all windows, after stalls */

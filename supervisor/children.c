@@ -226,7 +226,9 @@ enum err child_start(struct supervisor *s, struct child *c) {
         send_settings(s, c);
     if (c->log_fd >= 0)
         child_send_log_pipe(s, c);
-    log_debug("Started %s %u (pid %d)", c->role->name, c->index, (int)c->pid);
+    log_line(c->replaces ? LOG_INFO : LOG_DEBUG, "Started %s %u (pid %d)%s", c->role->name, c->index, (int)c->pid,
+             c->replaces ? " in place of the one that died" : "");
+    c->replaces = false;
     return ERR_OK;
 }
 
@@ -379,6 +381,7 @@ bool child_on_exit(struct supervisor *s, struct child *c) {
         close(c->log_fd);
     c->log_fd = c->pidfd = -1;
     c->pid = 0;
+    c->replaces = !c->dismissed && !(c->role->gifts & GIFT_BRIEF);
     death.caused = c->hung || is_own_signal(death.signal_number);
     c->handlers->on_exit(s, c, &death);
     c->awaited = false;

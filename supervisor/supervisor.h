@@ -51,6 +51,7 @@ struct child {
     bool stopped;                  /* was killed because it stood stopped: that is no fault of its own */
     bool awaited;                  /* owes an answer to a reload */
     bool dismissed;                /* was told to end, and nobody follows it */
+    bool replaces;                 /* the process before it has died: its start is news for the log */
     bool told_tls;                 /* has had a Tls, so every change must reach it */
     bool meets;                    /* has come so far that it may be given sockets to its peers */
     uint32_t generation, prepared; /* of the settings that it has; of those that it could take */

@@ -54,7 +54,9 @@ class SupervisionCase(unittest.TestCase):
         """Returns the pid of the successor."""
         before = self.pids(role)
         self.assertTrue(kill(self.server, pid, CRASH))
-        return wait_until(lambda: self.others(role, before), f"the next {role}")[0]
+        successor = wait_until(lambda: self.others(role, before), f"the next {role}")[0]
+        self.server.wait_log(f"(pid {successor}) in place of the one that died")
+        return successor
 
 
 class CrashLoopTest(SupervisionCase):
